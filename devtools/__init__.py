@@ -1,0 +1,1 @@
+"""What dev.py is made of: child processes, the environment, servers. Standard library only."""

@@ -1,0 +1,140 @@
+"""Writing and deleting on REMOTE.
+
+Where a project listens to a model's signals its handlers are called around each object, as 0.x promises, and an object whose handler
+or statement fails is undone alone. Where nobody listens, the batch is written with one statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from django.db.models import CompositePrimaryKey, Field, Model
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
+from django.dispatch import Signal
+
+from synchro import rows
+from synchro.capture import is_own
+from synchro.engine.errors import is_transient
+from synchro.engine.link import Link
+from synchro.registry import ModelClass, has_auto_pk, own_fields, skipped_fields
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be written for a batch of objects of one model, by object id."""
+
+    inserts: dict[str, Model] = field(default_factory=dict)
+    updates: dict[str, Model] = field(default_factory=dict)
+    #: REMOTE's primary keys of the rows to delete.
+    deletes: dict[str, Any] = field(default_factory=dict)
+
+
+def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
+    """Carry out the plan on REMOTE; deletes first, because what is added may need their unique values.
+
+    The instances hold REMOTE's values and, afterwards, REMOTE's primary keys.
+
+    Returns:
+        The errors of single objects that were undone; only where somebody listens. Any other error is raised.
+    """
+    if is_listened(model, pre_delete, post_delete):
+        failures = _each(link, plan.deletes, lambda pk: _delete_announced(link, model, pk))
+    else:
+        _delete(link, model, list(plan.deletes.values()))
+        failures = {}
+    if is_listened(model, pre_save, post_save):
+        failures |= _each(link, plan.inserts, lambda instance: _save_announced(link, model, instance, created=True))
+        failures |= _each(link, plan.updates, lambda instance: _save_announced(link, model, instance, created=False))
+    else:
+        _insert(link, model, list(plan.inserts.values()))
+        _update(link, model, list(plan.updates.values()))
+    return failures
+
+
+def is_listened(sender: ModelClass, *signals: Signal) -> bool:
+    """Tell whether anybody but the log receives one of the signals from the sender."""
+    return any(not is_own(receiver) for signal in signals for receiver in _receivers(signal, sender))
+
+
+def _insert(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
+    if not instances:
+        return
+    if has_auto_pk(model):
+        auto: Any = model._meta.auto_field
+        pks = rows.insert_returning(model, instances, using=link.remote, fields=rows.insertable(model), returning=auto)
+        for instance, pk in zip(instances, pks, strict=True):
+            instance.pk = pk
+    else:
+        rows.insert(model, instances, using=link.remote)
+    for instance in instances:
+        instance._state.adding = False
+
+
+def _update(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
+    """Overwrite rows that are locked, and therefore there: the INSERT that this begins as never inserts."""
+    pk_fields = primary_key_fields(model)
+    skipped = skipped_fields(model)
+    update = [each for each in own_fields(model) if each not in pk_fields and each.name not in skipped]
+    if instances and update:
+        rows.upsert(model, instances, using=link.remote, fields=own_fields(model), unique=pk_fields, update=update)
+
+
+def _delete(link: Link, model: ModelClass, pks: Sequence[Any]) -> None:
+    if not pks:
+        return
+    for relation in model._meta.get_fields(include_parents=False, include_hidden=True):
+        if relation.auto_created and not relation.concrete and relation.one_to_many:
+            key = relation.field  # type: ignore[union-attr]
+            if key.model._meta.auto_created:
+                links = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": pks})
+                links._raw_delete(link.remote)
+    model._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)  # type: ignore[attr-defined]
+
+
+def primary_key_fields(model: ModelClass) -> list[Field[Any, Any]]:
+    """Return the fields that make the primary key."""
+    pk: Any = model._meta.pk
+    return list(pk.fields) if isinstance(pk, CompositePrimaryKey) else [pk]
+
+
+# With handlers
+
+
+def _receivers(signal: Signal, sender: ModelClass) -> list[Callable[..., Any]]:
+    sync, asynchronous = signal._live_receivers(sender)  # type: ignore[attr-defined]
+    return [*sync, *asynchronous]
+
+
+def _each(link: Link, items: Mapping[str, Any], write_one: Callable[[Any], None]) -> dict[str, Exception]:
+    failures: dict[str, Exception] = {}
+    for object_id, item in items.items():
+        try:
+            with transaction.atomic(using=link.remote):
+                write_one(item)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            failures[object_id] = error
+    return failures
+
+
+def _save_announced(link: Link, model: ModelClass, instance: Model, *, created: bool) -> None:
+    arguments = {"sender": model, "instance": instance, "raw": False, "using": link.remote, "update_fields": None}
+    instance._state.adding = created
+    pre_save.send(**arguments)
+    if created:
+        _insert(link, model, [instance])
+    else:
+        _update(link, model, [instance])
+    post_save.send(created=created, **arguments)
+
+
+def _delete_announced(link: Link, model: ModelClass, pk: Any) -> None:
+    instance = model._base_manager.using(link.remote).get(pk=pk)
+    arguments = {"sender": model, "instance": instance, "using": link.remote, "origin": instance}
+    pre_delete.send(**arguments)
+    _delete(link, model, [pk])
+    post_delete.send(**arguments)

@@ -1,0 +1,118 @@
+"""The lock of the protocol: one row on REMOTE for each LOCAL object, held until REMOTE commits.
+
+Whoever holds it reads the pending entries and the newest state of the object *after* taking it, so an older state can never be
+written over a newer one. The row is the mirror reference; for an object that REMOTE does not have yet it is made first, without
+the key that the object will get there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import QuerySet
+
+from synchro import rows
+from synchro.engine.link import Link
+from synchro.models import Reference
+from synchro.registry import ModelClass
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A locked row: REMOTE's primary key of it, and REMOTE's key of the object, None where REMOTE does not know the object."""
+
+    id: int
+    key: str | None
+
+
+def lock_objects(link: Link, model: ModelClass, object_ids: Sequence[str]) -> dict[str, Mirror]:
+    """Lock LOCAL objects on REMOTE and return their mirrors; none where REMOTE has no tables to lock in.
+
+    Always locks in the order of the ids, so that two workers with overlapping batches do not wait for each other in a circle.
+    """
+    if not link.has_mirrors:
+        return {}
+    locked = _lock(link, model, object_ids)
+    missing = sorted(set(object_ids) - locked.keys())
+    if missing:
+        rows.insert(
+            Reference,
+            [
+                Reference(content_type_id=_type_id(link, model), peer=link.local_identity, remote_object_id=object_id)
+                for object_id in missing
+            ],
+            using=link.remote,
+            ignore_conflicts=True,
+        )
+        locked |= _lock(link, model, missing)
+    return locked
+
+
+def write_mirrors(link: Link, model: ModelClass, mirrors: Mapping[str, Mirror], keys: Mapping[str, str]) -> None:
+    """Tell REMOTE which of its keys (values) LOCAL's objects (keys) have there. Locked rows are overwritten by their own key."""
+    if not (link.has_mirrors and keys):
+        return
+    meta = Reference._meta
+    fields: list[Any] = list(meta.concrete_fields)
+    rows.upsert(
+        Reference,
+        [
+            Reference(
+                id=mirrors[local_text].id,
+                content_type_id=_type_id(link, model),
+                peer=link.local_identity,
+                remote_object_id=local_text,
+                local_object_id=remote_text,
+            )
+            for local_text, remote_text in keys.items()
+        ],
+        using=link.remote,
+        fields=fields,
+        unique=[meta.pk],
+        update=[meta.get_field("local_object_id")],  # type: ignore[list-item]
+    )
+
+
+def drop_mirrors(link: Link, model: ModelClass, object_ids: Collection[str]) -> None:
+    """Remove the mirrors of LOCAL objects that REMOTE does not have, or no longer has."""
+    if link.has_mirrors and object_ids:
+        _mirrors(link, model, object_ids).delete()
+
+
+def mirrored(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, str]:
+    """Return the mirrored REMOTE keys of LOCAL objects, without locking anything."""
+    if not link.has_mirrors:
+        return {}
+    pairs = _mirrors(link, model, object_ids).exclude(local_object_id=None)
+    return dict(pairs.values_list("remote_object_id", "local_object_id"))  # type: ignore[arg-type]
+
+
+def mirrored_owners(link: Link, model: ModelClass, keys: Collection[str]) -> dict[str, str]:
+    """Return the LOCAL objects that REMOTE's keys are mirrored to."""
+    if not link.has_mirrors:
+        return {}
+    pairs = _all_mirrors(link, model).filter(local_object_id__in=keys)
+    return dict(pairs.values_list("local_object_id", "remote_object_id"))  # type: ignore[arg-type]
+
+
+def _lock(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, Mirror]:
+    found = _mirrors(link, model, object_ids).order_by("remote_object_id").select_for_update()
+    return {
+        local_text: Mirror(pk, remote_text)
+        for pk, local_text, remote_text in found.values_list("id", "remote_object_id", "local_object_id")
+    }
+
+
+def _mirrors(link: Link, model: ModelClass, object_ids: Collection[str]) -> QuerySet[Reference]:
+    return _all_mirrors(link, model).filter(remote_object_id__in=object_ids)
+
+
+def _all_mirrors(link: Link, model: ModelClass) -> QuerySet[Reference]:
+    return Reference.objects.using(link.remote).filter(peer=link.local_identity, content_type_id=_type_id(link, model))
+
+
+def _type_id(link: Link, model: ModelClass) -> int:
+    return ContentType.objects.db_manager(link.remote).get_for_model(model).pk

@@ -1,0 +1,121 @@
+"""The members of many-to-many relations with an automatic through table: REMOTE's set becomes LOCAL's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from django.db.models.signals import m2m_changed
+
+from synchro import rows
+from synchro.engine.apply import is_listened
+from synchro.engine.link import Link
+from synchro.engine.relations import Target, Translation, discover
+from synchro.keys import pk_to_text
+from synchro.registry import ManyToMany, ModelClass, many_to_many_of
+
+#: An owner's and a member's primary key.
+Pair = tuple[Any, Any]
+
+
+def sync_members(
+    link: Link,
+    model: ModelClass,
+    local_pks: Mapping[str, Any],
+    remote_pks: Mapping[str, Any],
+    references: dict[ModelClass, dict[str, str]],
+) -> tuple[dict[str, set[Target]], bool]:
+    """Make the owners' sets on REMOTE equal to LOCAL's, for all relations that the model owns.
+
+    Args:
+        local_pks: the owners' primary keys on LOCAL, by object id.
+        remote_pks: their counterparts'.
+        references: takes the members' counterparts that LOCAL had to look for.
+
+    Returns:
+        The members that REMOTE lacks, by owner (the rest of the set is written), and whether anything was written.
+    """
+    missing: dict[str, set[Target]] = {}
+    changed = False
+    for relation in many_to_many_of(model) if remote_pks else ():
+        wanted, lacking = _wanted(link, relation, local_pks, remote_pks, references)
+        for each, targets in lacking.items():
+            missing.setdefault(each, set()).update(targets)
+        changed |= _write(link, relation, _links(link.remote, relation, remote_pks.values()), wanted)
+    return missing, changed
+
+
+def _wanted(
+    link: Link,
+    relation: ManyToMany,
+    local_pks: Mapping[str, Any],
+    remote_pks: Mapping[str, Any],
+    references: dict[ModelClass, dict[str, str]],
+) -> tuple[set[Pair], dict[str, set[Target]]]:
+    """Return the pairs that REMOTE should have, and the members that it lacks by the object id of their owner."""
+    owners = {pk: each for each, pk in local_pks.items()}
+    pairs = _links(link.local, relation, local_pks.values())
+    texts = {member: pk_to_text(relation.member, member) for _, member in pairs}
+    translation = Translation()
+    found = discover(link, relation.member, sorted(set(texts.values())), translation) if texts else {}
+    for model, keys in translation.discovered.items():
+        references.setdefault(model, {}).update(keys)
+    wanted: set[Pair] = set()
+    lacking: dict[str, set[Target]] = {}
+    for owner, member in pairs:
+        each, text = owners[owner], texts[member]
+        if text in found:
+            wanted.add((remote_pks[each], found[text]))
+        else:
+            lacking.setdefault(each, set()).add((relation.member, text))
+    return wanted, lacking
+
+
+def _links(using: str, relation: ManyToMany, owners: Collection[Any]) -> dict[Pair, Any]:
+    """Return the through rows of the owners: the pairs of keys, and each row's own key."""
+    found = relation.through._base_manager.using(using).filter(**{f"{relation.source.name}__in": list(owners)})
+    return {
+        (owner, member): pk for owner, member, pk in found.values_list(relation.source.attname, relation.target.attname, "pk")
+    }
+
+
+def _write(link: Link, relation: ManyToMany, present: Mapping[Pair, Any], wanted: set[Pair]) -> bool:
+    add = [pair for pair in wanted if pair not in present]
+    remove = [pair for pair in present if pair not in wanted]
+    if is_listened(relation.through, m2m_changed):
+        for name, pairs in (("remove", remove), ("add", add)):
+            for owner in sorted({owner for owner, _ in pairs}, key=str):
+                _write_announced(link, relation, name, owner, {pair: present.get(pair) for pair in pairs if pair[0] == owner})
+    else:
+        _delete(link, relation, [present[pair] for pair in remove])
+        _insert(link, relation, add)
+    return bool(add or remove)
+
+
+def _write_announced(link: Link, relation: ManyToMany, name: str, owner: Any, pairs: Mapping[Pair, Any]) -> None:
+    arguments = {
+        "sender": relation.through,
+        "instance": relation.owner._base_manager.using(link.remote).get(pk=owner),
+        "reverse": not relation.owner_declares,
+        "model": relation.member,
+        "pk_set": {member for _, member in pairs},
+        "using": link.remote,
+    }
+    m2m_changed.send(action=f"pre_{name}", **arguments)
+    if name == "add":
+        _insert(link, relation, list(pairs))
+    else:
+        _delete(link, relation, list(pairs.values()))
+    m2m_changed.send(action=f"post_{name}", **arguments)
+
+
+def _insert(link: Link, relation: ManyToMany, pairs: Sequence[Pair]) -> None:
+    if pairs:
+        names = relation.source.attname, relation.target.attname
+        links = [relation.through(**dict(zip(names, pair, strict=True))) for pair in pairs]
+        rows.insert(relation.through, links, using=link.remote, ignore_conflicts=True)
+
+
+def _delete(link: Link, relation: ManyToMany, pks: Sequence[Any]) -> None:
+    if pks:
+        relation.through._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)  # type: ignore[attr-defined]

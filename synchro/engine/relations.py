@@ -1,0 +1,178 @@
+"""What must exist on REMOTE before an object can: the targets of its foreign keys, and the members of its relations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
+from django.db import connections
+from django.db.models import Model
+
+from synchro.engine.link import Link
+from synchro.engine.resolve import find, owners_of
+from synchro.exceptions import DanglingRelation
+from synchro.keys import pk_to_text
+from synchro.models import ChangeLog, Reference
+from synchro.registry import ModelClass, model_label, skipped_fields
+
+#: How many rows that hold back deletes are read of one relation: enough to see who must go first.
+_MAX_HOLDERS = 1000
+
+#: An object by model and object id.
+Target = tuple[ModelClass, str]
+
+
+@dataclass(slots=True)
+class Translation:
+    """The REMOTE values of a batch's foreign keys, by object id and attribute."""
+
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Targets that REMOTE does not have yet, with the attributes that point to them.
+    missing: dict[str, dict[str, Target]] = field(default_factory=dict)
+    problems: dict[str, DanglingRelation] = field(default_factory=dict)
+    #: Targets whose counterparts were found by a key and are not remembered yet: REMOTE's keys.
+    discovered: dict[ModelClass, dict[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A REMOTE row that points to another one and so keeps it from being deleted."""
+
+    model: ModelClass
+    pk: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """One attribute of one object that holds the key of another object."""
+
+    object_id: str
+    attname: str
+    value: Any
+
+
+def translate(link: Link, model: ModelClass, instances: Mapping[str, Model]) -> Translation:
+    """Find the REMOTE values of all foreign keys, also generic ones, of a batch of LOCAL objects."""
+    translation = Translation()
+    skipped = skipped_fields(model)
+    for key in model._meta.concrete_fields:
+        if key.remote_field is None or key.name in skipped:
+            continue
+        pointers = [
+            Pointer(each, key.attname, value)
+            for each, instance in instances.items()
+            if (value := getattr(instance, key.attname)) is not None
+        ]
+        target: Any = key.related_model._meta.concrete_model  # type: ignore[union-attr]
+        _translate(link, target, key.target_field, pointers, translation)  # type: ignore[attr-defined]
+    for generic in model._meta.private_fields:
+        if isinstance(generic, GenericForeignKey) and generic.fk_field not in skipped:
+            _translate_generic(link, model, generic, instances, translation)
+    return translation
+
+
+def discover(link: Link, model: ModelClass, object_ids: Collection[str], translation: Translation) -> dict[str, Any]:
+    """Return REMOTE's primary keys of LOCAL objects as far as it has them, and note the ones that LOCAL had to look for."""
+    found = find(link, model, object_ids)
+    if model is not ContentType:
+        for each, pk in found.pks.items():
+            if found.referenced.get(each) != (text := pk_to_text(model, pk)):
+                translation.discovered.setdefault(model, {})[each] = text
+    return found.pks
+
+
+def pointing_to(link: Link, model: ModelClass, remote_pks: Mapping[str, Any]) -> dict[str, list[Holder]]:
+    """Return the REMOTE rows that point to the counterparts of LOCAL objects, at most _MAX_HOLDERS of each relation.
+
+    Rows of automatic many-to-many tables do not count: they belong to the object.
+    """
+    holders: dict[str, list[Holder]] = {}
+    owners = {pk: each for each, pk in remote_pks.items()}
+    tables = set(connections[link.remote].introspection.table_names()) if owners else set()
+    for key in _keys_to(model):
+        if key.model._meta.db_table not in tables:
+            continue
+        rows = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": owners})
+        for holder, target in rows.values_list("pk", f"{key.name}__pk")[:_MAX_HOLDERS]:
+            holders.setdefault(owners[target], []).append(Holder(key.model._meta.concrete_model, holder))
+    return holders
+
+
+def pending_among(link: Link, model: ModelClass, remote_pks: Collection[Any]) -> set[str]:
+    """Return the LOCAL objects with pending entries whose counterparts are among these REMOTE rows."""
+    owners = set(owners_of(link, model, remote_pks).values())
+    owners |= {pk_to_text(model, pk) for pk in remote_pks}
+    pending = ChangeLog.objects.using(link.local).pending().of_objects(model, owners)
+    return set(pending.values_list("object_id", flat=True))
+
+
+def _keys_to(model: ModelClass) -> Iterator[Any]:
+    """Yield the foreign keys that point to the model's own table."""
+    if model._meta.auto_created:
+        return
+    for relation in model._meta.get_fields(include_parents=False, include_hidden=True):
+        if relation.auto_created and not relation.concrete and (relation.one_to_one or relation.one_to_many):
+            key = relation.field  # type: ignore[union-attr]
+            if not key.model._meta.auto_created:
+                yield key
+
+
+def _translate(
+    link: Link, target: ModelClass, target_field: Any, pointers: Collection[Pointer], translation: Translation
+) -> None:
+    if not pointers:
+        return
+    values = {pointer.value for pointer in pointers}
+    texts = _object_ids(link, target, target_field, values)
+    pks = discover(link, target, sorted(set(texts.values())), translation)
+    remote = _remote_values(link, target, target_field, pks)
+    for pointer in pointers:
+        text = texts.get(pointer.value)
+        if text is None:
+            translation.problems[pointer.object_id] = _dangling(target, pointer.attname)
+        elif text in remote:
+            translation.values.setdefault(pointer.object_id, {})[pointer.attname] = remote[text]
+        else:
+            translation.missing.setdefault(pointer.object_id, {})[pointer.attname] = (target, text)
+
+
+def _translate_generic(
+    link: Link, model: ModelClass, generic: GenericForeignKey, instances: Mapping[str, Model], translation: Translation
+) -> None:
+    type_attname = model._meta.get_field(generic.ct_field).attname  # type: ignore[union-attr]
+    by_type: dict[Any, list[Pointer]] = {}
+    for each, instance in instances.items():
+        type_id, value = getattr(instance, type_attname), getattr(instance, generic.fk_field)
+        if type_id is not None and value is not None:
+            by_type.setdefault(type_id, []).append(Pointer(each, generic.fk_field, value))
+    for type_id, pointers in by_type.items():
+        target = ContentType.objects.db_manager(link.local).get_for_id(type_id).model_class()
+        if target is not None:
+            concrete: Any = target._meta.concrete_model
+            _translate(link, concrete, concrete._meta.pk, pointers, translation)
+
+
+def _object_ids(link: Link, target: ModelClass, target_field: Any, values: Iterable[Any]) -> dict[Any, str]:
+    """Return the object ids of the targets that foreign keys with these values point to."""
+    if target_field.primary_key:
+        return {value: pk_to_text(target, value) for value in values}
+    rows = target._base_manager.using(link.local).filter(**{f"{target_field.name}__in": list(values)})
+    return {value: pk_to_text(target, pk) for pk, value in rows.values_list("pk", target_field.attname)}
+
+
+def _remote_values(link: Link, target: ModelClass, target_field: Any, pks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a foreign key on REMOTE holds to point to the targets with these REMOTE primary keys."""
+    if target_field.primary_key or not pks:
+        return dict(pks)
+    rows = target._base_manager.using(link.remote).filter(pk__in=list(pks.values()))
+    values = dict(rows.values_list("pk", target_field.attname))
+    return {text: values[pk] for text, pk in pks.items() if pk in values}
+
+
+def _dangling(target: ModelClass, attname: str) -> DanglingRelation:
+    return DanglingRelation(
+        f"{attname} points to a {model_label(target)} that does not exist on LOCAL. Correct the relation."
+    )

@@ -1,0 +1,281 @@
+"""Which REMOTE row is the counterpart of a LOCAL object.
+
+In this order: Reference, mirror Reference, natural key, the same explicit primary key, none. A key that no REMOTE row has any more
+does not count. Everything is looked up for a whole batch at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import connections
+from django.db.models import CompositePrimaryKey, Model, Q, QuerySet, prefetch_related_objects
+from django.db.models.constants import LOOKUP_SEP
+
+from synchro.engine import locks
+from synchro.engine.link import Link
+from synchro.engine.locks import Mirror
+from synchro.exceptions import AmbiguousNaturalKey, PermanentError
+from synchro.keys import pk_from_text, pk_to_text
+from synchro.models import Reference
+from synchro.natural_keys import has_natural_key, natural_fields, natural_value
+from synchro.registry import ModelClass, has_auto_pk, model_label, skipped_fields
+
+#: Alternatives in one WHERE: SQLite parses an expression at most 1,000 levels deep.
+_MAX_ALTERNATIVES = 500
+
+
+@dataclass(slots=True)
+class Found:
+    """What is known of the counterparts of a batch of LOCAL objects, by object id."""
+
+    #: REMOTE's primary keys.
+    pks: dict[str, Any] = field(default_factory=dict)
+    #: REMOTE's values of the skipped fields, by REMOTE's primary key.
+    kept: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    #: Keys in LOCAL's references, also of rows that REMOTE does not have any more.
+    referenced: dict[str, str] = field(default_factory=dict)
+    #: Objects whose counterpart by natural or explicit key belongs to another LOCAL object: its object id.
+    taken: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, PermanentError] = field(default_factory=dict)
+
+    def missing(self, object_ids: Iterable[str]) -> list[str]:
+        """Return the objects that have no counterpart so far."""
+        return [each for each in object_ids if each not in self.pks and each not in self.problems and each not in self.taken]
+
+
+def find(
+    link: Link,
+    model: ModelClass,
+    object_ids: Collection[str],
+    *,
+    instances: Mapping[str, Model] | None = None,
+    mirrors: Mapping[str, Mirror] | None = None,
+    lock: bool = False,
+) -> Found:
+    """Find the counterparts of LOCAL objects.
+
+    Args:
+        instances: the objects, where the caller has read them; without them they are read when a natural key is needed.
+        mirrors: their mirrors, where the caller has locked them.
+        lock: lock the counterparts' rows until REMOTE's transaction ends.
+    """
+    found = Found()
+    by_name = model is ContentType
+    by_natural_key = has_natural_key(model)
+    if not by_name:
+        found.referenced = references(link, model, object_ids)
+        candidates = _known(model, object_ids, found.referenced, mirrors or {})
+        if not by_natural_key:
+            candidates |= explicit_pks(link, model, [each for each in object_ids if each not in candidates])
+        _keep_existing(link, model, candidates, found, lock=lock)
+    if mirrors is None and not by_name and (rest := found.missing(object_ids)):
+        texts = locks.mirrored(link, model, rest)
+        _keep_existing(link, model, {each: pk_from_text(model, text) for each, text in texts.items()}, found, lock=lock)
+    if by_natural_key and (rest := found.missing(object_ids)):
+        chosen = _instances(link, model, rest, instances)
+        _keep_existing(link, model, _by_natural_key(link, model, chosen, found), found, lock=lock)
+        if rest := found.missing(object_ids):
+            _keep_existing(link, model, explicit_pks(link, model, rest), found, lock=lock)
+    _refuse_taken(link, model, found)
+    return found
+
+
+def references(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, str]:
+    """Return the REMOTE keys that LOCAL remembers of its objects."""
+    rows = _references(link, model).filter(local_object_id__in=object_ids)
+    return dict(rows.values_list("local_object_id", "remote_object_id"))  # type: ignore[arg-type]
+
+
+def explicit_pks(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, Any]:
+    """Return the primary keys that objects keep on REMOTE: none for automatic keys; foreign keys in them are translated."""
+    if has_auto_pk(model) or not object_ids:
+        return {}
+    pk: Any = model._meta.pk
+    values = {each: pk_from_text(model, each) for each in object_ids}
+    if not isinstance(pk, CompositePrimaryKey):
+        return _translated(link, pk, values)
+    parts = [
+        _translated(link, part, {each: value[index] for each, value in values.items()})
+        for index, part in enumerate(pk.fields)
+    ]
+    return {each: tuple(part[each] for part in parts) for each in values if all(each in part for part in parts)}
+
+
+def find_deleted(
+    link: Link, model: ModelClass, deleted: Mapping[str, list[Any]], mirrors: Mapping[str, Mirror]
+) -> Found:
+    """Find and lock the counterparts of deleted objects: by Reference, mirror, or the natural key that the log kept.
+
+    An explicit primary key alone does not tell that a REMOTE row is the deleted object.
+
+    Args:
+        deleted: the logged natural keys, by object id; empty where there is none.
+    """
+    found = Found()
+    found.referenced = references(link, model, deleted)
+    known = _known(model, deleted, found.referenced, mirrors)
+    _keep_existing(link, model, known, found, lock=True)
+    matches = {}
+    for each, natural_key in deleted.items():
+        if each in known or not natural_key:
+            continue
+        try:
+            pk = _get_by_natural_key(link, model, natural_key)
+        except AmbiguousNaturalKey as problem:
+            found.problems[each] = problem
+            continue
+        if pk is not None:
+            matches[each] = pk
+    _keep_existing(link, model, matches, found, lock=True)
+    _refuse_taken(link, model, found)
+    return found
+
+
+def owners_of(link: Link, model: ModelClass, remote_pks: Iterable[Any]) -> dict[Any, str]:
+    """Return the LOCAL objects that REMOTE rows are known to belong to, by REMOTE primary key."""
+    texts = {pk_to_text(model, pk): pk for pk in remote_pks}
+    if not texts:
+        return {}
+    remembered = _references(link, model).filter(remote_object_id__in=texts)
+    owners: dict[str, Any] = locks.mirrored_owners(link, model, texts)
+    owners |= dict(remembered.values_list("remote_object_id", "local_object_id"))
+    return {texts[text]: owner for text, owner in owners.items()}
+
+
+def _known(
+    model: ModelClass, object_ids: Iterable[str], referenced: Mapping[str, str], mirrors: Mapping[str, Mirror]
+) -> dict[str, Any]:
+    """Return the REMOTE keys that one of the two sides remembers."""
+    keys = {each: mirror.key for each, mirror in mirrors.items()} | dict(referenced)
+    return {each: pk_from_text(model, text) for each in object_ids if (text := keys.get(each)) is not None}
+
+
+def _references(link: Link, model: ModelClass) -> QuerySet[Reference]:
+    content_type = ContentType.objects.db_manager(link.local).get_for_model(model)
+    return Reference.objects.using(link.local).filter(peer=link.remote_identity, content_type=content_type)
+
+
+def _translated(link: Link, pk: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate a primary key that is a foreign key, such as the link of a multi-table child to its parent."""
+    if pk.remote_field is None:
+        return dict(values)
+    target = pk.related_model._meta.concrete_model
+    texts = {each: pk_to_text(target, value) for each, value in values.items()}
+    found = find(link, target, sorted(set(texts.values())))
+    return {each: found.pks[text] for each, text in texts.items() if text in found.pks}
+
+
+def _keep_existing(link: Link, model: ModelClass, candidates: Mapping[str, Any], found: Found, *, lock: bool) -> None:
+    """Add the candidates that have a row on REMOTE."""
+    if not candidates:
+        return
+    names = [each.attname for each in model._meta.local_concrete_fields if each.name in skipped_fields(model)]
+    rows = model._base_manager.using(link.remote).filter(pk__in=set(candidates.values())).order_by("pk")
+    if lock:
+        # The weaker lock lets others insert rows that point to these.
+        weaker = connections[link.remote].features.has_select_for_no_key_update
+        rows = rows.select_for_update(no_key=weaker)
+    existing = {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows.values_list("pk", *names)}
+    for each, pk in candidates.items():
+        if pk in existing:
+            found.pks[each] = pk
+            found.kept[pk] = existing[pk]
+
+
+def _refuse_taken(link: Link, model: ModelClass, found: Found) -> None:
+    """Take back counterparts found by a key that are the counterparts of other LOCAL objects."""
+    adopted = {each: pk for each, pk in found.pks.items() if found.referenced.get(each) != pk_to_text(model, pk)}
+    for pk, owner in owners_of(link, model, adopted.values()).items():
+        for each in [each for each, adopted_pk in adopted.items() if adopted_pk == pk and each != owner]:
+            found.taken[each] = owner
+            del found.pks[each]
+
+
+def _instances(
+    link: Link, model: ModelClass, object_ids: Collection[str], instances: Mapping[str, Model] | None
+) -> dict[str, Model]:
+    if instances is not None:
+        return {each: instances[each] for each in object_ids if each in instances}
+    pks = [pk_from_text(model, each) for each in object_ids]
+    read = model._base_manager.using(link.local).filter(pk__in=pks)
+    return {pk_to_text(model, instance.pk): instance for instance in read}
+
+
+# Natural keys
+
+
+def _by_natural_key(link: Link, model: ModelClass, instances: Mapping[str, Model], found: Found) -> dict[str, Any]:
+    names = natural_fields(model)
+    if names and not _is_nested(model, names):
+        return _match_fields(link, model, names, instances, found)
+    _prefetch(names, instances.values())
+    matches = {}
+    for each, instance in instances.items():
+        try:
+            pk = _get_by_natural_key(link, model, instance.natural_key())  # type: ignore[attr-defined]
+        except AmbiguousNaturalKey as problem:
+            found.problems[each] = problem
+            continue
+        if pk is not None:
+            matches[each] = pk
+    return matches
+
+
+def _match_fields(
+    link: Link, model: ModelClass, names: tuple[str, ...], instances: Mapping[str, Model], found: Found
+) -> dict[str, Any]:
+    """Match by the manager's fields, all objects at once. Compared in Python: a collation may take 'qa' for 'QA'."""
+    keys = {each: tuple(natural_value(instance, name) for name in names) for each, instance in instances.items()}
+    by_key: dict[tuple[Any, ...], list[Any]] = {}
+    wanted = list(set(keys.values()))
+    for start in range(0, len(wanted), _MAX_ALTERNATIVES):
+        condition = _any_of(names, wanted[start : start + _MAX_ALTERNATIVES])
+        rows = model._base_manager.using(link.remote).filter(condition).order_by("pk")
+        for pk, *values in rows.values_list("pk", *names):
+            by_key.setdefault(tuple(values), []).append(pk)
+    matches = {}
+    for each, key in keys.items():
+        pks = by_key.get(key, [])
+        if len(pks) > 1 and not model._default_manager.allow_many:  # type: ignore[attr-defined]
+            found.problems[each] = _ambiguous(model)
+        elif pks:
+            matches[each] = pks[0]
+    return matches
+
+
+def _any_of(names: tuple[str, ...], keys: list[tuple[Any, ...]]) -> Q:
+    if len(names) == 1 and all(key[0] is not None for key in keys):
+        return Q(**{f"{names[0]}__in": [key[0] for key in keys]})
+    return reduce(or_, (Q(**dict(zip(names, key, strict=True))) for key in keys))
+
+
+def _is_nested(model: ModelClass, names: tuple[str, ...]) -> bool:
+    return any(LOOKUP_SEP in name or model._meta.get_field(name).is_relation for name in names)
+
+
+def _prefetch(names: tuple[str, ...], instances: Collection[Model]) -> None:
+    paths = [name.rpartition(LOOKUP_SEP)[0] for name in names if LOOKUP_SEP in name]
+    if paths and instances:
+        prefetch_related_objects(list(instances), *paths)
+
+
+def _get_by_natural_key(link: Link, model: ModelClass, natural_key: Iterable[Any]) -> Any | None:
+    manager: Any = model._default_manager.db_manager(link.remote)
+    try:
+        return manager.get_by_natural_key(*natural_key).pk
+    except model.DoesNotExist:  # type: ignore[attr-defined]
+        return None
+    except model.MultipleObjectsReturned:  # type: ignore[attr-defined]
+        raise _ambiguous(model) from None
+
+
+def _ambiguous(model: ModelClass) -> AmbiguousNaturalKey:
+    return AmbiguousNaturalKey(
+        f"More than one {model_label(model)} on REMOTE has the natural key of this object. Make it unique there, or use allow_many=True."
+    )

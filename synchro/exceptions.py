@@ -1,0 +1,73 @@
+"""The error tree. A class's docstring is its default message: it says what happened and what to do.
+
+Errors that concern one object are either *transient* (the same try may succeed later without anybody's help) or *permanent*
+(somebody has to change something: the object, REMOTE's rows, a schema, a setting).
+"""
+
+from __future__ import annotations
+
+import inspect
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class SynchroError(Exception):
+    """django-synchro could not do what it was asked to do."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message if message is not None else inspect.cleandoc(type(self).__doc__ or ""))
+
+
+class SettingError(SynchroError, ImproperlyConfigured):
+    """A SYNCHRO_* setting has a value that cannot be used."""
+
+
+class NoRemote(SettingError):
+    """SYNCHRO_REMOTE is not set, so changes are only logged. Set SYNCHRO_REMOTE to the alias of the database to synchronize to."""
+
+
+class SameIdentity(SynchroError):
+    """LOCAL and REMOTE have the same identity: one database was restored from a copy of the other, or both aliases are one database.
+
+    Nothing was written. If they are two databases, give the copy an identity of its own once with synchro.core.renew_identity().
+    """
+
+
+class ResetNotAllowed(SynchroError):
+    """Resetting is switched off here. Set SYNCHRO_ALLOW_RESET = True to allow it."""
+
+
+class TransientError(SynchroError):
+    """REMOTE or LOCAL could not be used for a moment. The change stays pending and is tried again."""
+
+
+class PermanentError(SynchroError):
+    """An object cannot be copied as it is. Correct it, or REMOTE, and retry it."""
+
+
+class BadObjectId(PermanentError):
+    """The logged object id is no primary key of its model. Discard the log entry."""
+
+
+class NotWatched(PermanentError):
+    """The model is not watched. Add it to SYNCHRO_MODELS to synchronize it."""
+
+
+class WaitsForOther(PermanentError):
+    """The object depends on another object that could not be copied. Correct that one first."""
+
+
+class HeldByRemoteRows(PermanentError):
+    """Rows that exist only on REMOTE point to the object, so it is not deleted there. Move or delete those rows on REMOTE."""
+
+
+class DanglingRelation(PermanentError):
+    """The object points to a row that does not exist on LOCAL. Correct the relation."""
+
+
+class AmbiguousNaturalKey(PermanentError):
+    """More than one REMOTE row has the natural key of the object. Make the key unique on REMOTE, or use allow_many=True."""
+
+
+class CounterpartTaken(PermanentError):
+    """The REMOTE row with the natural key or primary key of this object already belongs to another LOCAL object."""

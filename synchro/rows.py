@@ -1,0 +1,102 @@
+"""Rows into tables: SQL INSERT with exactly the values that the objects hold.
+
+``Model.save()`` and ``bulk_create()`` call ``pre_save()`` of the fields, which restamps ``auto_now``; the raw form of Django's
+own INSERT, which loaddata relies on, does not. It is also the cheapest way to append a row to the log.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from django.db import connections
+from django.db.models import Field, Model
+from django.db.models.constants import OnConflict
+from django.db.models.sql import InsertQuery
+
+T = TypeVar("T")
+
+
+def insert(
+    model: type[Model],
+    objects: Sequence[Any],
+    *,
+    using: str,
+    fields: Sequence[Field[Any, Any]] | None = None,
+    ignore_conflicts: bool = False,
+) -> None:
+    """Insert the objects' values of the fields (default: all fields but an automatic primary key)."""
+    chosen = insertable(model) if fields is None else fields
+    on_conflict = OnConflict.IGNORE if ignore_conflicts else None
+    for chunk in _statements(objects, chosen, using):
+        query = InsertQuery(model, on_conflict=on_conflict)
+        query.insert_values(chosen, chunk, raw=True)
+        query.get_compiler(using=using).execute_sql()
+
+
+def insert_returning(
+    model: type[Model],
+    objects: Sequence[Any],
+    *,
+    using: str,
+    fields: Sequence[Field[Any, Any]],
+    returning: Field[Any, Any],
+) -> list[Any]:
+    """Insert the objects and return the value that the database gave each one's ``returning`` field, in their order."""
+    in_bulk = connections[using].features.can_return_rows_from_bulk_insert
+    values = []
+    for chunk in _statements(objects, fields, using) if in_bulk else batched(objects, 1):
+        query = InsertQuery(model)
+        query.insert_values(fields, chunk, raw=True)
+        rows = query.get_compiler(using=using).execute_sql([returning])
+        values.extend(row[0] for row in rows)
+    return values
+
+
+def upsert(
+    model: type[Model],
+    objects: Sequence[Any],
+    *,
+    using: str,
+    fields: Sequence[Field[Any, Any]],
+    unique: Sequence[Field[Any, Any]],
+    update: Sequence[Field[Any, Any]],
+) -> None:
+    """Insert the objects; where ``unique`` (columns of one unique index) is taken, update the ``update`` columns instead."""
+    connection = connections[using]
+    names_conflict = connection.features.supports_update_conflicts_with_target
+    for chunk in _statements(objects, fields, using):
+        query = InsertQuery(
+            model,
+            on_conflict=OnConflict.UPDATE if update else OnConflict.IGNORE,
+            update_fields=update,
+            unique_fields=unique if names_conflict else [],
+        )
+        query.insert_values(fields, chunk, raw=True)
+        query.get_compiler(using=using).execute_sql()
+
+
+def insertable(model: type[Model]) -> list[Field[Any, Any]]:
+    """Return the model's own writable fields without an automatic primary key."""
+    auto = model._meta.auto_field
+    return [field for field in model._meta.local_concrete_fields if field is not auto and not field.generated]
+
+
+def batched(objects: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the objects in lists of at most ``size`` (itertools.batched is new in Python 3.12)."""
+    iterator = iter(objects)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _statements(objects: Sequence[Any], fields: Sequence[Field[Any, Any]], using: str) -> Iterator[list[Any]]:
+    """Yield the objects in pieces that one statement of the vendor can hold."""
+    connection = connections[using]
+    if connection.vendor == "sqlite":
+        # Django assumes 999 parameters, the limit of SQLite before 3.32; the library knows its own.
+        connection.ensure_connection()
+        limit = connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        return batched(objects, max(limit // max(len(fields), 1), 1))
+    return batched(objects, max(connection.ops.bulk_batch_size(fields, objects), 1))

@@ -1,0 +1,63 @@
+"""Every built-in field that all three vendors know, nullable and with a default where it has one."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+
+
+class Everything(models.Model):
+    """One column of each kind, each nullable, so that a test fills only those it is about."""
+
+    big_integer = models.BigIntegerField(null=True)
+    binary = models.BinaryField(null=True)
+    boolean = models.BooleanField(null=True)
+    char = models.CharField(max_length=200, null=True)
+    date = models.DateField(null=True)
+    datetime = models.DateTimeField(null=True)
+    decimal = models.DecimalField(max_digits=20, decimal_places=6, null=True)
+    duration = models.DurationField(null=True)
+    email = models.EmailField(null=True)
+    file = models.FileField(upload_to="files", null=True)
+    file_path = models.FilePathField(path=".", null=True)
+    float = models.FloatField(null=True)
+    generic_ip = models.GenericIPAddressField(null=True)
+    long_file = models.FileField(upload_to="files", max_length=255, null=True)
+    integer = models.IntegerField(null=True)
+    json = models.JSONField(null=True)
+    json_encoded = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    positive_big_integer = models.PositiveBigIntegerField(null=True)
+    positive_integer = models.PositiveIntegerField(null=True)
+    positive_small_integer = models.PositiveSmallIntegerField(null=True)
+    slug = models.SlugField(null=True)
+    small_integer = models.SmallIntegerField(null=True)
+    text = models.TextField(null=True)
+    time = models.TimeField(null=True)
+    url = models.URLField(null=True)
+    uuid = models.UUIDField(null=True)
+
+
+class Filled(models.Model):
+    """The same kinds where null is not allowed: defaults and empty values."""
+
+    binary = models.BinaryField(default=b"")
+    boolean = models.BooleanField(default=False)
+    char = models.CharField(max_length=200, default="")
+    duration = models.DurationField(default=timedelta)
+    file = models.FileField(upload_to="files", default="")
+    json = models.JSONField(default=dict)
+    text = models.TextField(default="")
+    uuid = models.UUIDField(default=uuid.uuid4)
+
+
+class SmallAuto(models.Model):
+    id = models.SmallAutoField(primary_key=True)
+    name = models.CharField(max_length=50)
+
+
+class BigAuto(models.Model):
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=50)
