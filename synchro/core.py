@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
-from django.core.management import call_command
+from django.db import Error as AnyDatabaseError
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
+from synchro import engine
 from synchro.conf import conf
-from synchro.engine import renew_identity as _renew_identity
+from synchro.engine.errors import describe, is_transient
+from synchro.exceptions import ObjectsFailed, SynchroError, TransientError
 from synchro.models import ChangeLog, Reference, options
 from synchro.natural_keys import NaturalKeyModel, NaturalManager, natural_manager
 from synchro.pausing import DisableSynchroLog, disable_synchro_log
@@ -19,21 +25,64 @@ __all__ = [
     "NaturalKeyModel",
     "NaturalManager",
     "call_synchronize",
+    "conclude",
+    "database_errors_explained",
     "disable_synchro_log",
     "natural_manager",
     "renew_identity",
     "reset_synchro",
+    "synchronize",
 ]
 
 
 def call_synchronize() -> str:
-    """Synchronize everything that is pending and return the message for the user.
+    """Bring everything that is pending to REMOTE and return the message for the user.
 
     Raises:
-        SynchroError: there is no REMOTE, or objects failed.
+        NoRemote, SettingError: there is no REMOTE, or a setting is wrong.
+        SynchroError: a database cannot be used, as a TransientError if that may pass; what has not arrived stays pending.
+        ObjectsFailed: some objects could not be copied; all others were.
     """
-    message: str = call_command("synchronize", verbosity=0)
-    return message
+    return conclude(synchronize())
+
+
+def synchronize(*, on_progress: Callable[[int], None] | None = None) -> engine.Report:
+    """Bring everything that is pending to REMOTE and return what was done.
+
+    Args:
+        on_progress: called after each batch with the number of log entries that it settled.
+
+    Raises:
+        SynchroError: nothing more could be done; objects that failed are in the report instead.
+    """
+    with database_errors_explained():
+        return engine.sync_pending(on_progress=on_progress)
+
+
+@contextmanager
+def database_errors_explained() -> Iterator[None]:
+    """Turn errors of either database into a SynchroError with a sentence that shows neither values nor addresses."""
+    try:
+        yield
+    except (AnyDatabaseError, OSError) as error:
+        kind = TransientError if is_transient(error) else SynchroError
+        raise kind(
+            _("A database could not be used: %(reason)s Everything that has not arrived stays pending.")
+            % {"reason": _sentence(describe(error))}
+        ) from error
+
+
+def conclude(report: engine.Report) -> str:
+    """Return the message for the user.
+
+    Raises:
+        ObjectsFailed: the report has failures; the first line of the message counts them, the others name them.
+    """
+    if report.failures:
+        raise ObjectsFailed(_failures(report))
+    if report.is_empty:
+        return _("No changes since last synchronization.")
+    return _("Synchronization performed successfully.")
 
 
 def reset_synchro() -> None:
@@ -54,4 +103,18 @@ def renew_identity(*, using: str | None = None) -> UUID:
     Args:
         using: alias of the copy (default: LOCAL).
     """
-    return _renew_identity(using or conf.local)
+    return engine.renew_identity(using or conf.local)
+
+
+def _failures(report: engine.Report) -> str:
+    count = len(report.failures)
+    head = ngettext(
+        "%(count)d object could not be synchronized (everything else was):",
+        "%(count)d objects could not be synchronized (everything else was):",
+        count,
+    ) % {"count": count}
+    return "\n".join([head, *(f"  {each.model} {each.object_id}: {each.error}" for each in report.failures)])
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -37,6 +37,10 @@ class ResetNotAllowed(SynchroError):
     """Resetting is switched off here. Set SYNCHRO_ALLOW_RESET = True to allow it."""
 
 
+class ObjectsFailed(SynchroError):
+    """Some objects could not be synchronized; all others were. The attempts in the admin tell why."""
+
+
 class TransientError(SynchroError):
     """REMOTE or LOCAL could not be used for a moment. The change stays pending and is tried again."""
 

@@ -168,9 +168,10 @@ class ChangeLog(ObjectRow):
     class Meta:
         verbose_name = _("change")
         verbose_name_plural = _("change log")
+        permissions = [("synchronize", "Can synchronize"), ("reset", "Can reset the synchronization")]
         indexes = [
-            # Pending entries of a model in order, and those whose pause is over.
-            models.Index(fields=["state", "content_type", "next_attempt_at", "id"], name="synchro_log_pending"),
+            # Pending entries of a model in order; whether their pause is over is read from the index, too.
+            models.Index(fields=["state", "content_type", "id", "next_attempt_at"], name="synchro_log_pending"),
             # Pending entries of an object, its history, and its newest change.
             models.Index(fields=["content_type", "object_id", "state", "date"], name="synchro_log_object"),
         ]

@@ -152,7 +152,7 @@ class _Identities:
             return repr(obj.pk)
         if using == self.local:
             return str(obj.pk)
-        origin = self._origin.get((model._meta.app_label, model._meta.model_name, str(obj.pk)))
+        origin = self._origin.get((model._meta.app_label, str(model._meta.model_name), str(obj.pk)))
         return origin if origin is not None else f"only on REMOTE: {obj.pk}"
 
     def _field_value(self, obj: Model, field: Field[Any, Any], using: str) -> Any:
@@ -204,7 +204,7 @@ def _is_automatic(field: Any) -> bool:
 
 
 def _concrete(model: Any) -> type[Model]:
-    return model._meta.concrete_model  # type: ignore[no-any-return]
+    return model._meta.concrete_model
 
 
 def _type_key(reference: Reference) -> tuple[str, str]:

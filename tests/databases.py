@@ -189,7 +189,7 @@ def _on_server(alias: str, sql: str) -> None:
         return
     connection = connections[alias]
     connection.close()
-    with connection._nodb_cursor() as cursor:  # type: ignore[attr-defined]
+    with connection._nodb_cursor() as cursor:
         cursor.execute(sql.format(name=connection.ops.quote_name(connection.settings_dict["NAME"])))
 
 

@@ -46,7 +46,7 @@ def mariadb() -> dict[str, Any] | None:
     """Return the connection settings of MariaDB or MySQL without the database's name; None if it does not answer."""
     url = urlsplit(MARIADB_URL)
     try:
-        import pymysql
+        import pymysql  # type: ignore[import-untyped]
 
         pymysql.install_as_MySQLdb()
         login = {

@@ -19,7 +19,7 @@ from django.utils.translation import gettext
 from synchro import rows
 from synchro.engine import conflicts, locks
 from synchro.engine.apply import Plan, write
-from synchro.engine.link import Link, remote_transaction
+from synchro.engine.link import Link, one_process, remote_transaction
 from synchro.engine.members import sync_members
 from synchro.engine.relations import Target, Translation, pending_among, pointing_to, translate
 from synchro.engine.resolve import Found, find, find_deleted
@@ -86,13 +86,14 @@ def replicate(link: Link, step: Step) -> Outcome:
         Exception: a statement failed; nothing of the step was written.
     """
     outcome = Outcome()
-    with remote_transaction(link, step.model):
-        batch = _Batch(link, step, outcome)
-        batch.read()
-        batch.plan_deletes()
-        batch.plan_copies()
-        batch.write()
-    _acknowledge(link, step.model, outcome)
+    with one_process(link):
+        with remote_transaction(link, step.model):
+            batch = _Batch(link, step, outcome)
+            batch.read()
+            batch.plan_deletes()
+            batch.plan_copies()
+            batch.write()
+        _acknowledge(link, step.model, outcome)
     return outcome
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.files import locks
 from django.db import DatabaseError, connections, transaction
 
 from synchro import rows
@@ -16,10 +17,15 @@ from synchro.exceptions import SameIdentity, SynchroError, TransientError
 from synchro.models import Option, Reference
 from synchro.registry import ModelClass
 
-#: Key of the advisory lock on REMOTE that lets one process apply at a time where REMOTE lacks synchro's tables.
-_ADVISORY_KEY = 0x53594E4348524F
-_ADVISORY_NAME = "django-synchro"
-_ADVISORY_SECONDS = 60
+#: Statements that take and release a lock which belongs to the session: 0 means that it was not to be had.
+_NAMED_LOCKS = {
+    "postgresql": (
+        "SELECT pg_advisory_lock(hashtext('django-synchro'))::text",
+        "SELECT pg_advisory_unlock(hashtext('django-synchro'))",
+    ),
+    "mysql": ("SELECT GET_LOCK('django-synchro', 60)", "SELECT RELEASE_LOCK('django-synchro')"),
+}
+_BUSY = "Another process has been applying changes to REMOTE for a minute. They are tried again later."
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,42 +86,51 @@ def renew_identity(using: str) -> uuid.UUID:
 def remote_transaction(link: Link, model: ModelClass) -> Iterator[None]:
     """Open the transaction on REMOTE in which a batch of one model is applied.
 
-    Where REMOTE has synchro's tables, workers exclude each other object by object (see locks). Elsewhere there is no row to lock
-    before an object is added, so one process applies at a time. SQLite has one writer at a time anyway, provided that the
-    transaction begins with a write: one that reads first cannot become a writer later.
+    SQLite has no row locks but one writer at a time, provided that the transaction begins with a write: one that reads first
+    cannot become a writer later.
     """
     connection = connections[link.remote]
-    with _one_process(link), transaction.atomic(using=link.remote):
+    with transaction.atomic(using=link.remote):
         if connection.vendor == "sqlite":
             with connection.cursor() as cursor:
                 cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)} WHERE 1 = 0")
-        elif connection.vendor == "postgresql" and not link.has_mirrors:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
         yield
-
-
-def _one_process(link: Link) -> AbstractContextManager[None]:
-    vendor = connections[link.remote].vendor
-    if link.has_mirrors or vendor in ("sqlite", "postgresql"):
-        return nullcontext()
-    if vendor == "mysql":
-        return _named_lock(link.remote)
-    raise SynchroError(f"REMOTE ({vendor}) needs synchro's tables: run 'manage.py migrate --database {link.remote}'.")
 
 
 @contextmanager
-def _named_lock(using: str) -> Iterator[None]:
-    """Hold MySQL's named lock, which goes with the connection; it must outlive the transaction."""
-    with connections[using].cursor() as cursor:
-        cursor.execute("SELECT GET_LOCK(%s, %s)", [_ADVISORY_NAME, _ADVISORY_SECONDS])
-        if not cursor.fetchone()[0]:
-            raise TransientError("Another process has been applying changes to REMOTE for a minute. Trying again later.")
+def one_process(link: Link) -> Iterator[None]:
+    """Let one process at a time apply and acknowledge where REMOTE lacks synchro's tables; elsewhere do nothing.
+
+    There is no row on REMOTE to lock before an object is added, and only LOCAL's reference tells that it has been: so the lock
+    must outlive the acknowledgement. It goes with its holder's connection or, on SQLite, with the process.
+    """
+    vendor = connections[link.remote].vendor
+    if link.has_mirrors:
+        yield
+    elif vendor in _NAMED_LOCKS:
+        with _named_lock(link.remote, *_NAMED_LOCKS[vendor]):
+            yield
+    elif vendor == "sqlite":
+        with open(f"{connections[link.remote].settings_dict['NAME']}.synchro-lock", "w") as file:
+            locks.lock(file, locks.LOCK_EX)
+            yield
+    else:
+        raise SynchroError(f"REMOTE ({vendor}) needs synchro's tables: run 'manage.py migrate --database {link.remote}'.")
+
+
+@contextmanager
+def _named_lock(using: str, acquire: str, release: str) -> Iterator[None]:
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        cursor.execute(acquire)
+        if cursor.fetchone()[0] == 0:
+            raise TransientError(_BUSY)
     try:
         yield
     finally:
-        with connections[using].cursor() as cursor:
-            cursor.execute("SELECT RELEASE_LOCK(%s)", [_ADVISORY_NAME])
+        if connection.connection is not None:
+            with suppress(DatabaseError), connection.cursor() as cursor:
+                cursor.execute(release)
 
 
 def _remote_identity(using: str) -> uuid.UUID:

@@ -176,7 +176,7 @@ def _keep_existing(link: Link, model: ModelClass, candidates: Mapping[str, Any],
     if not candidates:
         return
     names = [each.attname for each in model._meta.local_concrete_fields if each.name in skipped_fields(model)]
-    rows = model._base_manager.using(link.remote).filter(pk__in=set(candidates.values())).order_by("pk")
+    rows = model._base_manager.using(link.remote).filter(pk__in=list(set(candidates.values()))).order_by("pk")
     if lock:
         # The weaker lock lets others insert rows that point to these.
         weaker = connections[link.remote].features.has_select_for_no_key_update

@@ -62,7 +62,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'change',
                 'verbose_name_plural': 'change log',
-                'indexes': [models.Index(fields=['state', 'content_type', 'next_attempt_at', 'id'], name='synchro_log_pending'), models.Index(fields=['content_type', 'object_id', 'state', 'date'], name='synchro_log_object')],
+                'permissions': [('synchronize', 'Can synchronize'), ('reset', 'Can reset the synchronization')],
+                'indexes': [models.Index(fields=['state', 'content_type', 'id', 'next_attempt_at'], name='synchro_log_pending'), models.Index(fields=['content_type', 'object_id', 'state', 'date'], name='synchro_log_object')],
             },
         ),
         migrations.CreateModel(

@@ -15,7 +15,7 @@ from tests.databases import Pair
 
 @pytest.fixture
 def site(postgres_pair: Pair, tmp_path: Path) -> Iterator[Site]:
-    """Two PostgreSQL databases and Redis; the test starts the workers. What the test itself saves is published there."""
+    """Two PostgreSQL databases and Redis; the test starts the workers. What the test saves is published to them."""
     broker = servers.redis()
     if broker is None:
         reason = servers.missing["redis"]

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
 from django.conf import settings
 from redis import Redis
 
@@ -146,7 +145,7 @@ class Site:
         )
 
     def forget_messages(self) -> int:
-        """Take everything out of the broker, as a Redis without persistence does when it dies; return how much it was."""
+        """Empty the broker, as a Redis without persistence does when it dies; return the number of keys."""
         with Redis.from_url(self.broker) as redis:
             keys = list(redis.scan_iter(f"{self.prefix}*", count=1000))
             return int(redis.delete(*keys)) if keys else 0
@@ -163,7 +162,7 @@ class Site:
         self.forget_messages()
 
 
-def connect_app(app: Celery, broker: str, **transport_options: Any) -> None:
+def connect_app(app: Any, broker: str, **transport_options: Any) -> None:
     """Let an app that may have talked to one broker talk to another from now on."""
     app.pool.force_close_all()
     app._pool = None

@@ -66,7 +66,8 @@ def test_natural_key_model() -> None:
     assert Product(sku="chair-1").natural_key() == ("chair-1",)
     assert isinstance(Product.objects, NaturalManager)
     assert Product._default_manager is Product.objects
-    assert Namesake.objects.allow_many
+    manager: Any = Namesake.objects
+    assert manager.allow_many
 
 
 def test_a_foreign_key_is_given_as_the_natural_key_of_its_target() -> None:
@@ -106,4 +107,4 @@ def test_public_names(name: str) -> None:
 
 def test_an_unknown_public_name() -> None:
     with pytest.raises(AttributeError, match="module 'synchro' has no attribute 'nothing'"):
-        _ = synchro.nothing  # type: ignore[attr-defined]
+        _ = synchro.nothing

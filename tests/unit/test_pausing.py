@@ -85,11 +85,12 @@ def test_tasks_do_not_pause_each_other() -> None:
         checked.set()
         return state
 
-    async def main() -> list[bool]:
+    async def main() -> tuple[bool, bool]:
         inside, checked = asyncio.Event(), asyncio.Event()
-        return await asyncio.gather(paused(inside, checked), other(inside, checked))
+        first, second = await asyncio.gather(paused(inside, checked), other(inside, checked))
+        return first, second
 
-    assert asyncio.run(main()) == [True, False]
+    assert asyncio.run(main()) == (True, False)
 
 
 def test_it_follows_sync_to_async_and_to_thread() -> None:

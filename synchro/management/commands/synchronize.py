@@ -4,64 +4,70 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, InterfaceError
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from synchro import engine
-from synchro.engine.errors import describe
+from synchro import core, engine
+from synchro.conf import conf
 from synchro.exceptions import SynchroError
-from synchro.progress import progress_bar
+from synchro.management.progress import progress_bar
+from synchro.models import ChangeLog
+
+#: What a shell expects of a program that Ctrl-C has ended.
+_INTERRUPTED = 130
 
 
 class Command(BaseCommand):
-    """Bring everything that is pending to REMOTE."""
+    """Parses nothing, synchronizes, and tells what happened."""
 
-    help = _("Bring every logged change that is pending to the REMOTE database.")
+    help = "Bring every change that is pending to the REMOTE database. The exit code is 1 if objects failed."
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        """Add the options."""
-        parser.add_argument("--no-progress", action="store_true", help=_("Show no progress bar, also on a terminal."))
-
-    def handle(self, *args: Any, no_progress: bool = False, verbosity: int = 1, **options: Any) -> str:
-        """Synchronize and tell what happened; Django prints the returned message."""
+    def handle(self, *args: Any, verbosity: int, **options: Any) -> str:
+        """Synchronize and return the message, which Django prints."""
         try:
-            report = self._synchronize(with_bar=not no_progress and verbosity > 0)
-        except SynchroError as error:
+            with core.database_errors_explained():
+                return self._run(verbosity)
+        except (SynchroError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
-        except (DatabaseError, InterfaceError) as error:
+        except KeyboardInterrupt:
             raise CommandError(
-                _("A database could not be used: %(reason)s Everything that has not arrived stays pending.")
-                % {"reason": describe(error)}
-            ) from error
+                _("Interrupted. Everything that has not arrived stays pending, and the next run goes on with it."),
+                returncode=_INTERRUPTED,
+            ) from None
+
+    def _run(self, verbosity: int) -> str:
+        report = self._synchronize(shows_progress=verbosity > 0 and self.stderr.isatty())
         if verbosity > 1:
             self._write_counts(report)
-        if report.failures:
-            raise CommandError(self._failures(report))
-        if report.is_empty:
-            return _("No changes since last synchronization.")
-        return _("Synchronization performed successfully.")
+        message = core.conclude(report)
+        if verbosity > 0:
+            self._mention_given_up()
+        return message
 
-    def _synchronize(self, *, with_bar: bool) -> engine.Report:
-        if not (with_bar and self.stderr.isatty()):
-            return engine.sync_pending()
-        with progress_bar(engine.count_pending(), stream=self.stderr) as advance:
-            return engine.sync_pending(on_progress=advance)
+    def _synchronize(self, *, shows_progress: bool) -> engine.Report:
+        total = engine.count_pending() if shows_progress else 0
+        if not total:
+            return core.synchronize()
+        with progress_bar(total, out=self.stderr) as advance:
+            return core.synchronize(on_progress=advance)
 
     def _write_counts(self, report: engine.Report) -> None:
         for label, count in sorted(report.by_model.items()):
             self.stdout.write(f"{label}: {count}")
         self.stdout.write(
-            _("%(synced)d synced, %(skipped)d skipped because REMOTE is newer, %(failed)d failed.")
+            _("Objects: %(synced)d synchronized, %(skipped)d skipped because REMOTE is newer, %(failed)d failed.")
             % {"synced": report.synced, "skipped": report.skipped, "failed": len(report.failures)}
         )
 
-    def _failures(self, report: engine.Report) -> str:
-        count = len(report.failures)
-        head = ngettext(
-            "%(count)d object could not be synchronized; all others were:",
-            "%(count)d objects could not be synchronized; all others were:",
-            count,
-        ) % {"count": count}
-        return "\n".join([head, *(f"  {each.model} {each.object_id}: {each.error}" for each in report.failures)])
+    def _mention_given_up(self) -> None:
+        """Say that older failures remain, which no synchronization tries again by itself."""
+        count = ChangeLog.objects.using(conf.local).failed().count()
+        if count:
+            sentence = ngettext(
+                "%(count)d change failed too often before, and is not tried again until its object changes.",
+                "%(count)d changes failed too often before, and are not tried again until their objects change.",
+                count,
+            )
+            self.stdout.write(sentence % {"count": count})

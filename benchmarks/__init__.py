@@ -1,0 +1,1 @@
+"""How fast synchro is on this machine: ``python -m benchmarks``, described in README.md beside this file."""

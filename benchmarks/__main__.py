@@ -1,0 +1,48 @@
+"""Run the measurements one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import django
+
+MEASUREMENTS = ("catch_up",)
+RESULTS = Path(__file__).parent / "results" / "latest.json"
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure how fast synchro is on this machine.")
+    parser.add_argument("names", nargs="*", choices=[*MEASUREMENTS, []], metavar="name", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--rows", type=int, default=20_000, help="rows of the catch-up; the rest is in proportion")
+    parser.add_argument("--repeat", type=int, default=3, help="how often to measure; the medians are shown")
+    parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE", help="where the figures go")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and report."""
+    arguments = parse()
+    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+    django.setup()
+    # Only now can models be imported.
+    from benchmarks.databases import databases
+    from benchmarks.report import write_json
+    from benchmarks.sizes import Sizes
+
+    sizes = Sizes(arguments.rows, arguments.repeat)
+    results: list[Any] = []
+    with databases():
+        for name in arguments.names or MEASUREMENTS:
+            result = importlib.import_module(f"benchmarks.{name}").measure(sizes)
+            print(result.as_markdown(), flush=True)
+            results.append(result)
+            write_json(arguments.json, results, sizes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The two databases of a run: made, emptied, looked into, dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
+
+LOCAL, REMOTE = "default", "remote"
+_TABLES = ("benchmarks_row", "benchmarks_unwatched", "synchro_changelog", "synchro_attempt", "synchro_reference")
+
+
+@contextmanager
+def databases() -> Iterator[None]:
+    """Make the databases, and drop them at the end."""
+    try:
+        for alias in (LOCAL, REMOTE):
+            _on_server(f'CREATE DATABASE "{_name(alias)}"')
+            call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
+        yield
+    finally:
+        connections.close_all()
+        for alias in (LOCAL, REMOTE):
+            _on_server(f'DROP DATABASE IF EXISTS "{_name(alias)}" WITH (FORCE)')
+
+
+def empty() -> None:
+    """Delete all rows of both databases; identities and content types stay."""
+    for alias in (LOCAL, REMOTE):
+        execute(alias, f"TRUNCATE {', '.join(_TABLES)} RESTART IDENTITY")
+
+
+def settle() -> None:
+    """Do the housekeeping now that would otherwise begin in the middle of a measurement."""
+    for alias in (LOCAL, REMOTE):
+        execute(alias, "VACUUM ANALYZE")
+
+
+def execute(alias: str, sql: str, *values: Any) -> None:
+    """Run a statement."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql, values)
+
+
+def fetch(alias: str, sql: str, *values: Any) -> Any:
+    """Return the first row of a query."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql, values)
+        return cursor.fetchone()
+
+
+def server_version() -> str:
+    """Return PostgreSQL's version."""
+    return str(fetch(LOCAL, "SHOW server_version")[0])
+
+
+def _name(alias: str) -> str:
+    return str(settings.DATABASES[alias]["NAME"])
+
+
+def _on_server(sql: str) -> None:
+    with psycopg.connect(settings.POSTGRES_URL, autocommit=True) as connection:
+        connection.execute(sql)  # type: ignore[call-overload]

@@ -1,0 +1,125 @@
+"""Putting tasks into the broker without making anybody wait for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from celery import Task, current_app
+from kombu import Connection, Producer
+
+from synchro_tasks.breaker import Breaker
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for each step of talking to the broker: connecting, sending, an answer.
+_TIMEOUT = 0.05
+#: The same for each transport in its own words, and no second try of kombu's.
+_BOUNDED = {
+    "socket_connect_timeout": _TIMEOUT,  # Redis
+    "socket_timeout": _TIMEOUT,
+    "retry_on_timeout": False,
+    "read_timeout": _TIMEOUT,  # AMQP
+    "write_timeout": _TIMEOUT,
+    "max_retries": 0,
+}
+#: Connections that are kept open while nobody publishes. More threads than these may publish at once.
+_MAX_IDLE = 10
+
+
+class Publisher:
+    """Publishes tasks on connections of its own, which give up after milliseconds, and leaves a failing broker alone.
+
+    Nothing depends on the messages: whoever uses this has another way to find the work later.
+    """
+
+    def __init__(self) -> None:
+        self._breaker = Breaker()
+        self._idle: deque[Producer] = deque()
+
+    def publish(self, task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> bool:
+        """Publish one message for each tuple of arguments and return whether that worked; never raise."""
+        if not self._breaker.allows():
+            return False
+        started = time.monotonic()
+        try:
+            self._publish(task, calls)
+        except Exception as error:
+            if self._breaker.failed(time.monotonic() - started):
+                logger.warning("broker does not take tasks error=%s; the checkpoint does the work", _names(error))
+            return False
+        if self._breaker.succeeded():
+            logger.info("broker takes tasks again")
+        return True
+
+    def _publish(self, task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> None:
+        try:
+            producer = self._idle.pop()
+        except IndexError:
+            return self._publish_with(_connect(task), task, calls)
+        started = time.monotonic()
+        try:
+            self._publish_with(producer, task, calls)
+        except Exception:
+            # The broker has closed the connection since it was used last, or is gone. A new one tells, unless it was silence.
+            self._idle.clear()
+            if time.monotonic() - started > _TIMEOUT / 2:
+                raise
+            self._publish_with(_connect(task), task, calls)
+
+    def _publish_with(self, producer: Producer, task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> None:
+        try:
+            with producer.batch() if len(calls) > 1 else nullcontext():
+                for call in calls:
+                    task.apply_async(call, producer=producer, retry=False, add_to_parent=False)
+        except BaseException:
+            producer.connection.collect()
+            raise
+        if len(self._idle) < _MAX_IDLE:
+            self._idle.append(producer)
+        else:
+            producer.connection.collect()
+
+
+def import_transport() -> None:
+    """Import what talks to the broker now, so that the first request does not pay for it."""
+    try:
+        _bounded_connection(current_app).transport_cls  # noqa: B018
+    except Exception as error:  # a wrong address: the system check says so
+        logger.warning("broker cannot be used error=%s", _names(error))
+
+
+def _connect(task: Task[Any, Any]) -> Producer:
+    return Producer(_bounded_connection(task.app))
+
+
+def _bounded_connection(app: Any) -> Connection:
+    return app.connection_for_write(connect_timeout=_TIMEOUT, transport_options=_BOUNDED)  # type: ignore[no-any-return]
+
+
+def _names(error: BaseException) -> str:
+    """Return the classes of an error and of what caused it. Their messages may quote the broker's address and password."""
+    names = [type(error).__name__]
+    while (error := error.__cause__ or error.__context__) is not None:  # type: ignore[assignment]
+        names.append(type(error).__name__)
+    return " < ".join(dict.fromkeys(names))
+
+
+#: The publisher of this process.
+publisher = Publisher()
+_inherited: list[Publisher] = []
+
+
+def start_afresh() -> None:
+    """Forget the connections of a parent process. They are kept unused: closing them here would close them for the parent."""
+    global publisher
+    _inherited.append(publisher)
+    publisher = Publisher()
+
+
+os.register_at_fork(after_in_child=start_afresh)
