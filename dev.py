@@ -72,25 +72,29 @@ class Demo:
         return self.processes.start(name, PYTHON, *command, cwd=EXAMPLE, env=self.environment, **options)
 
     def migrate(self) -> None:
-        """Migrate both databases at the same time, and make the superuser."""
+        """Migrate both databases at the same time."""
         say("Migrating both databases")
         aliases = ("default", "remote")
         migrations = [self.start(f"migrate {alias}", "manage.py", "migrate", "--database", alias) for alias in aliases]
         self.processes.check(*migrations)
-        superuser = ("createsuperuser", "--noinput", "--username=admin", "--email=admin@localhost")
-        self.processes.check(self.start("createsuperuser", "manage.py", *superuser))
 
     def start_services(self) -> dict[str, str]:
         """Start everything that a real site would run; return the addresses of the web pages."""
         say("Starting worker, beat, Flower and the web server")
         celery = ("-m", "celery", "--quiet", "--app", "project")
         web, flower = free_port(), free_port()
-        self.start("worker", *celery, "worker", "--concurrency=2", "--without-mingle", "--without-gossip", lasting=True)
+        worker = ("worker", "--concurrency=2", "--without-mingle", "--without-gossip")
+        self.start("worker", *celery, *worker, stop=signal.SIGQUIT, lasting=True)
         self.start("beat", *celery, "beat", "--pidfile=", lasting=True)
         self.start("flower", *celery, "flower", "--address=127.0.0.1", f"--port={flower}", lasting=True)
         self.start("web", "manage.py", "runserver", "--noreload", "--insecure", f"127.0.0.1:{web}", lasting=True)
         site = f"http://127.0.0.1:{web}"
         return {"Admin": f"{site}/admin/", "Synchro": f"{site}/synchro/", "Flower": f"http://127.0.0.1:{flower}/"}
+
+    def make_superuser(self) -> None:
+        """Let somebody in; the password comes from the environment."""
+        command = ("manage.py", "createsuperuser", "--noinput", "--username=admin", "--email=admin@localhost")
+        self.processes.check(self.start("createsuperuser", *command))
 
     def manage(self, *arguments: str, stdout: int | None = None) -> str:
         """Run a management command at the terminal and return its output if that goes to a pipe.
@@ -100,7 +104,8 @@ class Demo:
         """
         child = self.start(arguments[0], "manage.py", *arguments, stdout=stdout, stderr=None)
         if self.processes.finish(child):
-            raise Failure(f"manage.py {arguments[0]} failed.{self.processes.tail('worker')}")
+            log = self.processes.tail("worker")
+            raise Failure(f"manage.py {arguments[0]} failed." + (f" The worker's log ends with:{log}" if log else ""))
         return child.process.stdout.read().strip() if child.process.stdout else ""
 
 
@@ -112,6 +117,7 @@ def demo(processes: Processes, *, check: bool, sqlite: bool, cities: int | None)
     say("Importing continents, countries, languages, currencies and cities on LOCAL, save by save")
     limit = () if cities is None else (f"--cities={cities}",)
     speed = site.manage("import_atlas", "--watch", *limit, stdout=subprocess.PIPE)
+    site.make_superuser()
     say("Making 100 random edits, 20 a second")
     latency = site.manage("trickle_atlas", "--edits=100", "--rate=20", stdout=subprocess.PIPE)
     say("Comparing all rows of both sides, value by value")

@@ -1,12 +1,11 @@
 """Read-only lists of the log, the failed attempts and the references on LOCAL.
 
-Objects are named by model and primary key. Their own ``__str__`` is never called: it may cost a query for each row, or raise,
-and the object may be gone.
+Objects are named by model and primary key. Their own ``__str__`` is never called: it may cost a query for each row, or
+raise, and the object may be gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
@@ -51,15 +50,16 @@ class WatchedModelFilter(admin.SimpleListFilter):
         return queryset.filter(content_type=types.get_for_model(watched_model(label)))
 
 
-class ObjectRowAdmin(admin.ModelAdmin[Any]):
+class ObjectRowAdmin(admin.ModelAdmin):
     """What the lists have in common: read only, on LOCAL, newest first, and nothing that grows with the table."""
 
     ordering = ("-id",)
     sortable_by = ()
     list_select_related = ("content_type",)
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     #: The fields with object ids, in which the search looks for exactly what was typed.
-    search_fields = ("object_id",)
+    search_fields = ["object_id"]
     search_help_text = _("Exact object id")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -69,7 +69,7 @@ class ObjectRowAdmin(admin.ModelAdmin[Any]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Find an object id as a whole: it may contain spaces and quotes, and only an exact comparison can use an index."""
+        """Find an object id as a whole: it may contain spaces and quotes."""
         if not search_term:
             return queryset, False
         alternatives = [Q(**{name: search_term}) for name in self.search_fields]
@@ -186,7 +186,7 @@ class ReferenceAdmin(ObjectRowAdmin):
 
     list_display = ("model_label", "linked_object", "remote_object_id", "peer")
     list_filter = (WatchedModelFilter,)
-    search_fields = ("local_object_id", "remote_object_id")
+    search_fields = ["local_object_id", "remote_object_id"]
     fields = ("model_label", "linked_object", "remote_object_id", "peer")
     readonly_fields = ("model_label", "linked_object")
 

@@ -75,7 +75,7 @@ class Conf:
     @property
     def batch_size(self) -> int:
         """How many objects are copied in one transaction on REMOTE."""
-        return self._positive("SYNCHRO_BATCH_SIZE", 500)
+        return self._positive("SYNCHRO_BATCH_SIZE", 1000)
 
     @property
     def max_attempts(self) -> int:

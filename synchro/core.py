@@ -40,7 +40,7 @@ def call_synchronize() -> str:
 
     Raises:
         NoRemote, SettingError: there is no REMOTE, or a setting is wrong.
-        SynchroError: a database cannot be used, as a TransientError if that may pass; what has not arrived stays pending.
+        SynchroError: a database cannot be used; what has not arrived stays pending. A TransientError if that may pass.
         ObjectsFailed: some objects could not be copied; all others were.
     """
     return conclude(synchronize())
@@ -76,10 +76,16 @@ def conclude(report: engine.Report) -> str:
     """Return the message for the user.
 
     Raises:
-        ObjectsFailed: the report has failures; the first line of the message counts them, the others name them.
+        ObjectsFailed: the report has failures.
     """
-    if report.failures:
-        raise ObjectsFailed(_failures(report))
+    if count := len(report.failures):
+        summary = ngettext(
+            "%(count)d object could not be synchronized (everything else was):",
+            "%(count)d objects could not be synchronized (everything else was):",
+            count,
+        )
+        lines = [f"{each.model} {each.object_id}: {each.error}" for each in report.failures]
+        raise ObjectsFailed(summary % {"count": count}, failures=lines)
     if report.is_empty:
         return _("No changes since last synchronization.")
     return _("Synchronization performed successfully.")
@@ -104,16 +110,6 @@ def renew_identity(*, using: str | None = None) -> UUID:
         using: alias of the copy (default: LOCAL).
     """
     return engine.renew_identity(using or conf.local)
-
-
-def _failures(report: engine.Report) -> str:
-    count = len(report.failures)
-    head = ngettext(
-        "%(count)d object could not be synchronized (everything else was):",
-        "%(count)d objects could not be synchronized (everything else was):",
-        count,
-    ) % {"count": count}
-    return "\n".join([head, *(f"  {each.model} {each.object_id}: {each.error}" for each in report.failures)])
 
 
 def _sentence(text: str) -> str:

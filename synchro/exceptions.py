@@ -7,6 +7,7 @@ Errors that concern one object are either *transient* (the same try may succeed 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -39,6 +40,12 @@ class ResetNotAllowed(SynchroError):
 
 class ObjectsFailed(SynchroError):
     """Some objects could not be synchronized; all others were. The attempts in the admin tell why."""
+
+    def __init__(self, message: str | None = None, *, failures: Sequence[str] = ()) -> None:
+        super().__init__("\n  ".join([message, *failures]) if message is not None else None)
+        self.summary = message if message is not None else str(self)
+        #: A line for each object: what it is, and why it failed.
+        self.failures = tuple(failures)
 
 
 class TransientError(SynchroError):

@@ -6,20 +6,22 @@ State changes are methods on QuerySets here; nobody else writes a state.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q
+from django.db.models.lookups import In
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from synchro import rows
 from synchro.conf import conf
+from synchro.lookups import among
 from synchro.registry import ModelClass
 
 
@@ -47,6 +49,8 @@ class ObjectRow(models.Model):
         on_delete=models.CASCADE,
         related_name="+",
         db_index=False,
+        # Appending must not look into another table: deleting a content type through Django deletes its rows here anyway.
+        db_constraint=False,
         verbose_name=_("model"),
     )
 
@@ -83,7 +87,7 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
 
     def of_objects(self, model: ModelClass, object_ids: Collection[str]) -> ChangeLogQuerySet:
         """Select entries of some objects of one model."""
-        return self.of(model).filter(object_id__in=object_ids)
+        return self.of(model).filter(among("object_id", object_ids))
 
     def append_changes(self, model: ModelClass, object_ids: Sequence[str]) -> None:
         """Append an entry for each object, as if it had been saved now."""
@@ -111,6 +115,10 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         )
         pending.update(attempts=F("attempts") + 1, next_attempt_at=next_attempt_at, reason=reason)
 
+    def postpone(self, *, next_attempt_at: datetime, reason: str) -> None:
+        """Let the pending entries wait until next_attempt_at without counting an attempt."""
+        self.pending().update(next_attempt_at=next_attempt_at, reason=reason)
+
     def retry(self) -> int:
         """Make failed and waiting entries pending from now on, with a fresh count of attempts."""
         return self.unsettled().update(
@@ -126,11 +134,34 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
             state=ChangeLog.State.PENDING, synced_at=None, attempts=0, next_attempt_at=None, reason=""
         )
 
+    def prune(self, before: datetime, *, limit: int) -> int:
+        """Delete settled entries dated before the moment, up to ``limit`` of each model and state; return how many.
+
+        Only the oldest entries of each model are looked at, by the index: where there is nothing to delete, it costs nothing.
+        """
+        deleted = 0
+        for state in (ChangeLog.State.SYNCED, ChangeLog.State.SKIPPED):
+            settled = self.filter(state=state)
+            for content_type_id in settled._content_type_ids():
+                oldest = settled.filter(content_type_id=content_type_id).order_by("id").values_list("id", "date")
+                if any(date < before for _, date in oldest[:1]):
+                    old = [pk for pk, date in oldest[:limit] if date < before]
+                    deleted += self.filter(pk__in=old).delete()[0]
+        return deleted
+
+    def _content_type_ids(self) -> Iterator[int]:
+        """Yield the content types of the entries: one lookup in the index for each, however many entries it has."""
+        ids = self.order_by("content_type_id").values_list("content_type_id", flat=True)
+        found = ids.first()
+        while found is not None:
+            yield found
+            found = ids.filter(content_type_id__gt=found).first()
+
     def _settle(self, ids: Collection[int], state: ChangeLog.State, reason: str) -> int:
-        return (
-            self.unsettled()
-            .filter(pk__in=ids)
-            .update(state=state, synced_at=timezone.now(), next_attempt_at=None, reason=reason)
+        # As a sum the state cannot lead the planner, who never knows how many entries are pending now, away from the ids.
+        unsettled = In(F("state") + 0, [ChangeLog.State.PENDING, ChangeLog.State.FAILED])
+        return self.filter(among("pk", ids), unsettled).update(
+            state=state, synced_at=timezone.now(), next_attempt_at=None, reason=reason
         )
 
 
@@ -188,6 +219,11 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
         content_type = ContentType.objects.db_manager(self.db).get_for_model(model)
         return self.filter(content_type=content_type, object_id=object_id).order_by("-date")
 
+    def prune(self, before: datetime, *, limit: int) -> int:
+        """Delete up to ``limit`` attempts from before the moment, the oldest first, and return how many."""
+        oldest = self.order_by("id").values_list("id", "date")[:limit]
+        return self.filter(pk__in=[pk for pk, date in oldest if date < before]).delete()[0]
+
 
 class Attempt(ObjectRow):
     """One failed attempt to copy an object to REMOTE."""
@@ -240,6 +276,16 @@ class Reference(ObjectRow):
         return (
             f"{self.content_type.app_label}.{self.content_type.model}: {self.local_object_id} - {self.remote_object_id}"
         )
+
+
+class ReferenceRow(NamedTuple):
+    """The values of a Reference, for writing many of them without making model instances."""
+
+    content_type_id: int
+    peer: uuid.UUID
+    local_object_id: str | None
+    remote_object_id: str
+    id: int | None = None
 
 
 class Option(models.Model):

@@ -23,7 +23,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.generic import TemplateView
 
 from synchro.conf import conf
-from synchro.core import call_synchronize, reset_synchro
+from synchro.core import call_synchronize, database_errors_explained, reset_synchro
 from synchro.engine.errors import describe
 from synchro.exceptions import ObjectsFailed, ResetNotAllowed, SynchroError
 from synchro.models import ChangeLog, options
@@ -81,12 +81,12 @@ class SynchroView(TemplateView):
     template_name = "synchro/synchro.html"
 
     @classmethod
-    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponse]:
         """Return the view, which ATOMIC_REQUESTS leaves alone: LOCAL must not wait in a transaction for REMOTE."""
         view: Any = super().as_view(**initkwargs)
         for alias in connections:
             view = transaction.non_atomic_requests(alias)(view)
-        return view  # type: ignore[no-any-return]
+        return view
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Let in whoever may do at least one of the things on the page."""
@@ -128,7 +128,8 @@ class SynchroView(TemplateView):
     def _guarded(self, action: Callable[[], Any]) -> Any:
         """Return the action's result, or None after an error, which is shown as a message."""
         try:
-            return action()
+            with database_errors_explained():
+                return action()
         except Exception as error:
             if conf.debug:
                 raise
@@ -136,23 +137,22 @@ class SynchroView(TemplateView):
             return None
 
     def _show(self, error: Exception) -> None:
-        if not isinstance(error, ObjectsFailed):
-            sentence = describe(error)
-            logger.error("page failed error=%s", sentence, exc_info=not isinstance(error, SynchroError))
-            messages.error(self.request, sentence)
+        if isinstance(error, ObjectsFailed):
+            self._show_failures(error)
             return
-        head, *failures = str(error).splitlines()
-        messages.error(self.request, head)
-        for failure in failures[:_NAMED_FAILURES]:
-            messages.warning(self.request, failure.strip())
-        if more := len(failures[_NAMED_FAILURES:]):
-            messages.warning(
-                self.request,
-                ngettext(
-                    "%(count)d more is in the list of attempts.", "%(count)d more are in the list of attempts.", more
-                )
-                % {"count": more},
+        sentence = describe(error)
+        logger.error("page failed error=%s", sentence, exc_info=not isinstance(error, SynchroError))
+        messages.error(self.request, sentence)
+
+    def _show_failures(self, error: ObjectsFailed) -> None:
+        messages.error(self.request, error.summary)
+        for failure in error.failures[:_NAMED_FAILURES]:
+            messages.warning(self.request, f"• {failure}")  # the admin capitalizes the first character
+        if more := len(error.failures[_NAMED_FAILURES:]):
+            sentence = ngettext(
+                "%(count)d more is in the list of attempts.", "%(count)d more are in the list of attempts.", more
             )
+            messages.warning(self.request, sentence % {"count": more})
 
     @staticmethod
     def _synchronize() -> str:

@@ -8,15 +8,17 @@ from threading import Lock
 
 
 class Breaker:
-    """Keeps callers away from something that fails, and lets one of them through now and then to see whether it is back.
+    """Keeps callers away from what fails, and lets one of them through now and then to see whether it is back.
 
-    The pause between two tries is ``shortest`` seconds, or a hundred times as long as the last failure took where that is more:
-    so what fails slowly costs its callers one per cent of their time at most. It may be used by any number of threads.
+    The pause between two tries is ``shortest`` seconds, or a hundred times as long as the last failure took where that
+    is more: what fails slowly costs its callers one per cent of their time at most. Any number of threads may use it.
     """
 
     _COST = 100
 
-    def __init__(self, *, shortest: float = 5.0, longest: float = 300.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, shortest: float = 5.0, longest: float = 300.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._shortest = shortest
         self._longest = longest
         self._clock = clock
@@ -30,7 +32,7 @@ class Breaker:
         return self._next_try is not None
 
     def allows(self) -> bool:
-        """Tell whether to try now. Whoever is let through after a failure is the only one until the next pause is over."""
+        """Tell whether to try now. Who is let through after a failure is the only one until the next pause is over."""
         if self._next_try is None:
             return True
         with self._lock:

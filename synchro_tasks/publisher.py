@@ -17,6 +17,9 @@ from synchro_tasks.breaker import Breaker
 
 logger = logging.getLogger(__name__)
 
+#: kombu.Producer; its type stubs do not know batch() yet.
+_Producer = Any
+
 #: Seconds for each step of talking to the broker: connecting, sending, an answer.
 _TIMEOUT = 0.05
 #: The same for each transport in its own words, and no second try of kombu's.
@@ -40,7 +43,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self._breaker = Breaker()
-        self._idle: deque[Producer] = deque()
+        self._idle: deque[_Producer] = deque()
 
     def publish(self, task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> bool:
         """Publish one message for each tuple of arguments and return whether that worked; never raise."""
@@ -66,13 +69,14 @@ class Publisher:
         try:
             self._publish_with(producer, task, calls)
         except Exception:
-            # The broker has closed the connection since it was used last, or is gone. A new one tells, unless it was silence.
+            # The broker has closed the connection since it was used last, or is gone: a new one tells. Silence is waited
+            # for only once.
             self._idle.clear()
             if time.monotonic() - started > _TIMEOUT / 2:
                 raise
             self._publish_with(_connect(task), task, calls)
 
-    def _publish_with(self, producer: Producer, task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> None:
+    def _publish_with(self, producer: _Producer, task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> None:
         try:
             with producer.batch() if len(calls) > 1 else nullcontext():
                 for call in calls:
@@ -94,32 +98,38 @@ def import_transport() -> None:
         logger.warning("broker cannot be used error=%s", _names(error))
 
 
-def _connect(task: Task[Any, Any]) -> Producer:
+def _connect(task: Task[Any, Any]) -> _Producer:
     return Producer(_bounded_connection(task.app))
 
 
 def _bounded_connection(app: Any) -> Connection:
-    return app.connection_for_write(connect_timeout=_TIMEOUT, transport_options=_BOUNDED)  # type: ignore[no-any-return]
+    return app.connection_for_write(connect_timeout=_TIMEOUT, transport_options=_BOUNDED)
 
 
 def _names(error: BaseException) -> str:
-    """Return the classes of an error and of what caused it. Their messages may quote the broker's address and password."""
-    names = [type(error).__name__]
-    while (error := error.__cause__ or error.__context__) is not None:  # type: ignore[assignment]
-        names.append(type(error).__name__)
+    """Return the classes of an error and of what caused it; their messages may quote the broker's password."""
+    names = []
+    each: BaseException | None = error
+    while each is not None:
+        names.append(type(each).__name__)
+        each = each.__cause__ or each.__context__
     return " < ".join(dict.fromkeys(names))
 
 
-#: The publisher of this process.
-publisher = Publisher()
+_publisher = Publisher()
 _inherited: list[Publisher] = []
 
 
+def publish(task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> bool:
+    """Publish with the publisher of this process."""
+    return _publisher.publish(task, calls)
+
+
 def start_afresh() -> None:
-    """Forget the connections of a parent process. They are kept unused: closing them here would close them for the parent."""
-    global publisher
-    _inherited.append(publisher)
-    publisher = Publisher()
+    """Begin with a new publisher. The old one is kept as it is: in a child process its connections are the parent's."""
+    global _publisher
+    _inherited.append(_publisher)
+    _publisher = Publisher()
 
 
 os.register_at_fork(after_in_child=start_afresh)

@@ -50,6 +50,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_SEND_TASK_EVENTS = True
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SYNC_EVERY = 1  # the admin shows at once when a task was sent last, and not only after minutes
 CELERY_DB_REUSE_MAX = 1000  # without it Celery reconnects to the databases at every task
 
 # --- the usual rest

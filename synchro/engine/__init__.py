@@ -1,10 +1,12 @@
 """The engine: the only door to REMOTE."""
 
+from synchro.engine.errors import describe, is_transient
 from synchro.engine.link import identity, renew_identity
 from synchro.engine.sync import (
     Failure,
     Report,
     count_pending,
+    postpone,
     record_attempt,
     record_failure,
     sync_due,
@@ -16,7 +18,10 @@ __all__ = [
     "Failure",
     "Report",
     "count_pending",
+    "describe",
     "identity",
+    "is_transient",
+    "postpone",
     "record_attempt",
     "record_failure",
     "renew_identity",

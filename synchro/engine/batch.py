@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.models import Model, QuerySet
 from django.utils.translation import gettext
 
@@ -25,8 +25,9 @@ from synchro.engine.relations import Target, Translation, pending_among, pointin
 from synchro.engine.resolve import Found, find, find_deleted
 from synchro.exceptions import CounterpartTaken, HeldByRemoteRows
 from synchro.keys import pk_from_text, pk_to_text
-from synchro.models import ChangeLog, Reference
-from synchro.registry import ModelClass, model_label, skipped_fields
+from synchro.lookups import among, pk_among
+from synchro.models import ChangeLog, Reference, ReferenceRow
+from synchro.registry import ModelClass, many_to_many_of, model_label, skipped_fields
 
 Action = ChangeLog.Action
 
@@ -50,7 +51,6 @@ class Taken:
     id: int
     action: int
     date: datetime
-    natural_key: list[Any] | None
 
 
 @dataclass(slots=True)
@@ -117,14 +117,14 @@ class _Batch:
         self.entries = _take(self.link, self.model, self.step.ids)
         wanted = self.step.ids if self.step.wanted else self.entries
         pks = [pk_from_text(self.model, each) for each in wanted]
-        rows_read = self.model._base_manager.using(self.link.local).filter(pk__in=pks)
+        rows_read = self.model._base_manager.using(self.link.local).filter(pk_among(self.model, pks))
         self.instances = {pk_to_text(self.model, instance.pk): instance for instance in rows_read}
 
     # Deletes
 
     def plan_deletes(self) -> None:
         """Plan the deletion of objects with a delete among their entries, also where the key lives again."""
-        deleted = {each: natural_key for each in self.entries if (natural_key := self._deleted(each)) is not None}
+        deleted = self._deleted()
         if not deleted:
             return
         found = find_deleted(self.link, self.model, deleted, self.mirrors)
@@ -140,14 +140,19 @@ class _Batch:
             self.outcome.forgotten.add(each)
             self._settle_delete(each)
 
-    def _deleted(self, object_id: str) -> list[Any] | None:
-        """Return the natural key of a deleted object, () where it has none or never was on REMOTE; None if it lives."""
-        entries = self.entries[object_id]
-        deletes = [entry for entry in entries if entry.action == Action.DELETE]
-        if not deletes:
-            return None
-        was_born_here = entries[0].action == Action.ADD
-        return [] if was_born_here else deletes[0].natural_key or []
+    def _deleted(self) -> dict[str, list[Any]]:
+        """Return the logged natural keys of deleted objects; none where an object was added after the last synchronization."""
+        first = {
+            each: next(entry.id for entry in entries if entry.action == Action.DELETE)
+            for each, entries in self.entries.items()
+            if any(entry.action == Action.DELETE for entry in entries)
+        }
+        if not first:
+            return {}
+        logged = ChangeLog.objects.using(self.link.local).filter(among("pk", first.values()))
+        natural_keys = dict(logged.values_list("pk", "natural_key"))
+        was_added = {each for each in first if self.entries[each][0].action == Action.ADD}
+        return {each: [] if each in was_added else natural_keys.get(pk) or [] for each, pk in first.items()}
 
     def _held(self, counterparts: Mapping[str, Any]) -> set[str]:
         """Return the objects that rows on REMOTE point to: blocked where those rows are about to go, failed elsewhere."""
@@ -193,7 +198,8 @@ class _Batch:
         self.outcome.failures |= found.problems
         self._refuse_taken(found.taken)
         self._without_losers(found.pks, found)
-        chosen = {each: instance for each, instance in copies.items() if self._is_open(each) and self._needs_row(each)}
+        closed = self._closed()
+        chosen = {each: instance for each, instance in copies.items() if each not in closed and self._needs_row(each)}
         self.translation = translate(self.link, self.model, chosen)
         self.outcome.failures |= self.translation.problems
         for each, instance in chosen.items():
@@ -269,11 +275,13 @@ class _Batch:
             self._fail(failures)
             self.outcome.progress = len(failures) < sum(map(len, (self.plan.deletes, self.plan.inserts, self.plan.updates)))
         written = {**self.plan.inserts, **self.plan.updates}
-        self.found.pks |= {each: instance.pk for each, instance in written.items() if self._is_open(each)}
+        closed = self._closed()
+        self.found.pks |= {each: instance.pk for each, instance in written.items() if each not in closed}
         self._remember()
         self._bring_members()
+        closed = self._closed() | self.outcome.postponed
         for each in self._living():
-            if self._is_open(each) and each not in self.outcome.postponed:
+            if each not in closed:
                 self._arrive(each)
 
     def _fail(self, failures: Mapping[str, Exception]) -> None:
@@ -299,7 +307,10 @@ class _Batch:
         locks.drop_mirrors(self.link, self.model, self.outcome.forgotten | unused)
 
     def _bring_members(self) -> None:
-        owners = {each: pk for each, pk in self.found.pks.items() if self._is_open(each) and self._needs_members(each)}
+        if not many_to_many_of(self.model):
+            return
+        closed = self._closed()
+        owners = {each: pk for each, pk in self.found.pks.items() if each not in closed and self._needs_members(each)}
         local = {each: pk_from_text(self.model, each) for each in owners}
         missing, changed = sync_members(self.link, self.model, local, owners, self.outcome.references)
         self.outcome.progress |= changed
@@ -322,11 +333,10 @@ class _Batch:
             self.outcome.lost[each] = [entry.id for entry in self.entries[each]], reason
         return {each: pk for each, pk in pks.items() if each not in self.outcome.lost}
 
-    def _is_open(self, object_id: str) -> bool:
+    def _closed(self) -> set[str]:
+        """The objects that this round does not bring, or not as a whole."""
         outcome = self.outcome
-        return not any(
-            object_id in group for group in (outcome.failures, outcome.lost, outcome.blocked, outcome.absent)
-        )
+        return {*outcome.failures, *outcome.lost, *outcome.blocked, *outcome.absent}
 
     def _arrive(self, object_id: str) -> None:
         self.outcome.arrived[object_id] = [entry.id for entry in self.entries.get(object_id, ())]
@@ -340,10 +350,8 @@ def _take(link: Link, model: ModelClass, object_ids: Iterable[str]) -> dict[str,
     entries = ChangeLog.objects.using(link.local).unsettled().of_objects(model, list(object_ids)).order_by("id")
     taken: dict[str, list[Taken]] = {}
     pending = set()
-    for pk, object_id, action, date, natural_key, state in entries.values_list(
-        "id", "object_id", "action", "date", "natural_key", "state"
-    ):
-        taken.setdefault(object_id, []).append(Taken(pk, action, date, natural_key))
+    for pk, object_id, action, date, state in entries.values_list("id", "object_id", "action", "date", "state"):
+        taken.setdefault(object_id, []).append(Taken(pk, action, date))
         if state == ChangeLog.State.PENDING:
             pending.add(object_id)
     return {each: rows_taken for each, rows_taken in taken.items() if each in pending}
@@ -354,7 +362,7 @@ def _acknowledge(link: Link, model: ModelClass, outcome: Outcome) -> None:
     log = ChangeLog.objects.using(link.local)
     with transaction.atomic(using=link.local):
         if outcome.forgotten:
-            _references(link, model).filter(local_object_id__in=outcome.forgotten).delete()
+            _references(link, model).filter(among("local_object_id", outcome.forgotten)).delete()
         for referenced, keys in outcome.references.items():
             _write_references(link, referenced, keys)
         if arrived := [pk for ids in outcome.arrived.values() for pk in ids]:
@@ -370,15 +378,25 @@ def _write_references(link: Link, model: ModelClass, keys: Mapping[str, str]) ->
     meta = Reference._meta
     fields: list[Any] = [meta.get_field(name) for name in ("content_type", "peer", "local_object_id", "remote_object_id")]
     references = [
-        Reference(
-            content_type_id=content_type.pk, peer=link.remote_identity, local_object_id=local_text, remote_object_id=remote_text
-        )
+        ReferenceRow(content_type.pk, link.remote_identity, local_text, remote_text)
         for local_text, remote_text in keys.items()
     ]
     unique = [fields[1], fields[0], fields[2]]
-    # A REMOTE key that is known to be this object's cannot be another's: REMOTE was restored and hands out keys again.
-    _references(link, model).filter(remote_object_id__in=keys.values()).exclude(local_object_id__in=keys).delete()
-    rows.upsert(Reference, references, using=link.local, fields=fields, unique=unique, update=[fields[3]])
+    # A vendor that does not say which unique index an upsert is about could overwrite the row of the other one.
+    if not connections[link.local].features.supports_update_conflicts_with_target:
+        _forget_others(link, model, keys)
+    try:
+        with transaction.atomic(using=link.local):
+            rows.upsert(Reference, references, using=link.local, fields=fields, unique=unique, update=[fields[3]])
+    except IntegrityError:
+        _forget_others(link, model, keys)
+        rows.upsert(Reference, references, using=link.local, fields=fields, unique=unique, update=[fields[3]])
+
+
+def _forget_others(link: Link, model: ModelClass, keys: Mapping[str, str]) -> None:
+    """Forget that REMOTE keys which are now known to be these objects' were others': REMOTE was restored, say, and reuses keys."""
+    stale = _references(link, model).filter(among("remote_object_id", keys.values()))
+    stale.exclude(among("local_object_id", keys)).delete()
 
 
 def _references(link: Link, model: ModelClass) -> QuerySet[Reference]:

@@ -16,7 +16,8 @@ from django.db.models import QuerySet
 
 from synchro import rows
 from synchro.engine.link import Link
-from synchro.models import Reference
+from synchro.lookups import among
+from synchro.models import Reference, ReferenceRow
 from synchro.registry import ModelClass
 
 
@@ -38,15 +39,9 @@ def lock_objects(link: Link, model: ModelClass, object_ids: Sequence[str]) -> di
     locked = _lock(link, model, object_ids)
     missing = sorted(set(object_ids) - locked.keys())
     if missing:
-        rows.insert(
-            Reference,
-            [
-                Reference(content_type_id=_type_id(link, model), peer=link.local_identity, remote_object_id=object_id)
-                for object_id in missing
-            ],
-            using=link.remote,
-            ignore_conflicts=True,
-        )
+        type_id = _type_id(link, model)
+        placeholders = [ReferenceRow(type_id, link.local_identity, None, object_id) for object_id in missing]
+        rows.insert(Reference, placeholders, using=link.remote, ignore_conflicts=True)
         locked |= _lock(link, model, missing)
     return locked
 
@@ -57,18 +52,14 @@ def write_mirrors(link: Link, model: ModelClass, mirrors: Mapping[str, Mirror], 
         return
     meta = Reference._meta
     fields: list[Any] = list(meta.concrete_fields)
+    type_id = _type_id(link, model)
+    changed = [
+        ReferenceRow(type_id, link.local_identity, remote_text, local_text, mirrors[local_text].id)
+        for local_text, remote_text in keys.items()
+    ]
     rows.upsert(
         Reference,
-        [
-            Reference(
-                id=mirrors[local_text].id,
-                content_type_id=_type_id(link, model),
-                peer=link.local_identity,
-                remote_object_id=local_text,
-                local_object_id=remote_text,
-            )
-            for local_text, remote_text in keys.items()
-        ],
+        changed,
         using=link.remote,
         fields=fields,
         unique=[meta.pk],
@@ -94,7 +85,7 @@ def mirrored_owners(link: Link, model: ModelClass, keys: Collection[str]) -> dic
     """Return the LOCAL objects that REMOTE's keys are mirrored to."""
     if not link.has_mirrors:
         return {}
-    pairs = _all_mirrors(link, model).filter(local_object_id__in=keys)
+    pairs = _all_mirrors(link, model).filter(among("local_object_id", keys))
     return dict(pairs.values_list("local_object_id", "remote_object_id"))  # type: ignore[arg-type]
 
 
@@ -107,7 +98,7 @@ def _lock(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[st
 
 
 def _mirrors(link: Link, model: ModelClass, object_ids: Collection[str]) -> QuerySet[Reference]:
-    return _all_mirrors(link, model).filter(remote_object_id__in=object_ids)
+    return _all_mirrors(link, model).filter(among("remote_object_id", object_ids))
 
 
 def _all_mirrors(link: Link, model: ModelClass) -> QuerySet[Reference]:

@@ -22,6 +22,7 @@ from synchro.engine.link import Link
 from synchro.engine.locks import Mirror
 from synchro.exceptions import AmbiguousNaturalKey, PermanentError
 from synchro.keys import pk_from_text, pk_to_text
+from synchro.lookups import among, pk_among
 from synchro.models import Reference
 from synchro.natural_keys import has_natural_key, natural_fields, natural_value
 from synchro.registry import ModelClass, has_auto_pk, model_label, skipped_fields
@@ -88,7 +89,7 @@ def find(
 
 def references(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, str]:
     """Return the REMOTE keys that LOCAL remembers of its objects."""
-    rows = _references(link, model).filter(local_object_id__in=object_ids)
+    rows = _references(link, model).filter(among("local_object_id", object_ids))
     return dict(rows.values_list("local_object_id", "remote_object_id"))  # type: ignore[arg-type]
 
 
@@ -142,7 +143,7 @@ def owners_of(link: Link, model: ModelClass, remote_pks: Iterable[Any]) -> dict[
     texts = {pk_to_text(model, pk): pk for pk in remote_pks}
     if not texts:
         return {}
-    remembered = _references(link, model).filter(remote_object_id__in=texts)
+    remembered = _references(link, model).filter(among("remote_object_id", texts))
     owners: dict[str, Any] = locks.mirrored_owners(link, model, texts)
     owners |= dict(remembered.values_list("remote_object_id", "local_object_id"))
     return {texts[text]: owner for text, owner in owners.items()}
@@ -176,7 +177,7 @@ def _keep_existing(link: Link, model: ModelClass, candidates: Mapping[str, Any],
     if not candidates:
         return
     names = [each.attname for each in model._meta.local_concrete_fields if each.name in skipped_fields(model)]
-    rows = model._base_manager.using(link.remote).filter(pk__in=list(set(candidates.values()))).order_by("pk")
+    rows = model._base_manager.using(link.remote).filter(pk_among(model, set(candidates.values()))).order_by("pk")
     if lock:
         # The weaker lock lets others insert rows that point to these.
         weaker = connections[link.remote].features.has_select_for_no_key_update
@@ -203,7 +204,7 @@ def _instances(
     if instances is not None:
         return {each: instances[each] for each in object_ids if each in instances}
     pks = [pk_from_text(model, each) for each in object_ids]
-    read = model._base_manager.using(link.local).filter(pk__in=pks)
+    read = model._base_manager.using(link.local).filter(pk_among(model, pks))
     return {pk_to_text(model, instance.pk): instance for instance in read}
 
 

@@ -6,9 +6,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import Max
+from django.db.models import Max, Min
 from django.utils import timezone
 
 from synchro.conf import conf
@@ -24,6 +25,10 @@ from synchro.rows import batched
 
 logger = logging.getLogger(__name__)
 
+#: So many entries are read for each object of a batch: one that is saved and gets its relations has several.
+_ENTRIES_OF_AN_OBJECT = 4
+#: How long entries wait after a failure that nobody has to do anything about.
+_POSTPONED = timedelta(minutes=1)
 #: How often a batch that met a deadlock is tried again at once.
 _CONTENTION_TRIES = 3
 #: How often something that an object waits for is brought forward before the object is given up for this run.
@@ -76,7 +81,7 @@ class Report:
 
 
 def sync_object(label: str, object_id: str, *, task_id: str = "") -> Report:
-    """Bring one object to REMOTE, and with it other objects of its model that are due, up to the batch size.
+    """Bring one object to REMOTE, and with it objects of its model that were changed later and are due, up to the batch size.
 
     An object without a pending entry costs one query on LOCAL and nothing else.
 
@@ -92,10 +97,13 @@ def sync_object(label: str, object_id: str, *, task_id: str = "") -> Report:
     model = watched_model(label)
     pk_from_text(model, object_id)
     log = ChangeLog.objects.using(conf.local)
-    if not log.pending().of_objects(model, [object_id]).exists():
+    first = log.pending().of_objects(model, [object_id]).aggregate(first=Min("id"))["first"]
+    if first is None:
         return Report()
-    others = log.due(timezone.now()).of(model).order_by("id").values_list("object_id", flat=True)
-    ids = list(dict.fromkeys([object_id, *others[: conf.batch_size - 1]]))
+    # Each task looks onwards from its own object, so that tasks for different parts of a backlog do not meet.
+    later = log.due(timezone.now()).of(model).filter(id__gt=first).order_by("id").values_list("object_id", flat=True)
+    size = conf.batch_size
+    ids = list(dict.fromkeys([object_id, *later[: size * _ENTRIES_OF_AN_OBJECT]]))[:size]
     return _Run(open_link(), task_id=task_id).bring(Step(model, ids))
 
 
@@ -122,7 +130,7 @@ def _sync_all(*, due_only: bool, limit: int | None, task_id: str, on_progress: P
     for model in watched_models():
         for ids in _pending_ids(run, model, newest, due_only=due_only):
             report += run.bring(Step(model, ids))
-            if limit is not None and report.settled >= limit:
+            if limit is not None and report.settled + len(report.failures) >= limit:
                 return report
     report = run.try_failures_again(report)
     options.checked(started)
@@ -304,6 +312,13 @@ def record_failure(model: ModelClass, object_id: str, error: BaseException, *, t
     entries.record_failure(
         max_attempts=conf.max_attempts, next_attempt_at=timezone.now() + errors.pause(attempts), reason=sentence
     )
+
+
+def postpone(model: ModelClass, object_id: str, error: BaseException, *, task_id: str = "") -> None:
+    """Leave an Attempt, and let the object's pending entries wait for a minute. It does not count: nothing is wrong with them."""
+    record_attempt(model, object_id, error, task_id=task_id)
+    entries = ChangeLog.objects.using(conf.local).of_objects(model, [object_id])
+    entries.postpone(next_attempt_at=timezone.now() + _POSTPONED, reason=errors.describe(error))
 
 
 def record_attempt(model: ModelClass, object_id: str, error: BaseException, *, task_id: str = "") -> None:

@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
                 ('message', models.TextField(verbose_name='message')),
                 ('traceback', models.TextField(blank=True, verbose_name='traceback')),
                 ('task_id', models.CharField(blank=True, max_length=255, verbose_name='task id')),
-                ('content_type', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contenttypes.contenttype', verbose_name='model')),
+                ('content_type', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contenttypes.contenttype', verbose_name='model')),
             ],
             options={
                 'verbose_name': 'attempt',
@@ -57,7 +57,7 @@ class Migration(migrations.Migration):
                 ('next_attempt_at', models.DateTimeField(blank=True, null=True, verbose_name='next attempt')),
                 ('synced_at', models.DateTimeField(blank=True, null=True, verbose_name='synced at')),
                 ('reason', models.TextField(blank=True, default='', verbose_name='reason')),
-                ('content_type', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contenttypes.contenttype', verbose_name='model')),
+                ('content_type', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contenttypes.contenttype', verbose_name='model')),
             ],
             options={
                 'verbose_name': 'change',
@@ -73,7 +73,7 @@ class Migration(migrations.Migration):
                 ('peer', models.UUIDField(verbose_name='peer')),
                 ('local_object_id', synchro.models.ObjectIdField(max_length=255, null=True, verbose_name='local object id')),
                 ('remote_object_id', synchro.models.ObjectIdField(max_length=255, verbose_name='remote object id')),
-                ('content_type', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contenttypes.contenttype', verbose_name='model')),
+                ('content_type', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contenttypes.contenttype', verbose_name='model')),
             ],
             options={
                 'verbose_name': 'reference',

@@ -37,6 +37,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "example"
 SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
 PATIENCE = 60  # seconds for a process to become healthy
+#: An operator's wish, so that beat has something to do while the test waits.
+OFTEN = "from django_celery_beat.models import IntervalSchedule; IntervalSchedule.objects.update(every=2)"
 
 
 @dataclass
@@ -61,7 +63,8 @@ class Site:
         values = {name: re.sub(r"\$\{(\w+):\?[^}]+\}", made_up, value) for name, value in written.items()}
         assert set(addresses) <= set(values)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**inherited(), **values, **addresses, "PATH": path, "HOSTNAME": socket.gethostname()}
+        image = {"PATH": path, "PYTHONPATH": str(ROOT), "HOSTNAME": socket.gethostname()}
+        return {**inherited(), **image, **values, **addresses}
 
     def here(self, text: str) -> str:
         """A command with this machine's ports, bound to loopback."""
@@ -187,6 +190,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site = Site(local, remote, broker, tmp_path_factory.mktemp("compose"))
         try:
             assert site.start("migrate").wait(PATIENCE) == 0, site.log("migrate")
+            site.manage("shell", "--command", OFTEN)
             for service in ("web", "worker", "beat", "flower"):
                 site.start(service)
             yield site

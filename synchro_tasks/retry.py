@@ -1,0 +1,47 @@
+"""What happens to a task whose object could not be copied. Pure: it decides, and the task acts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from synchro import engine
+
+#: The longest wait before each retry, in seconds: a minute together, far from any visibility timeout.
+_CEILINGS = (2, 4, 8, 16, 30)
+
+
+class Action(Enum):
+    """What to do with the task and with the entries of its object."""
+
+    #: The same task again, by Celery.
+    RETRY = "retry"
+    #: The task ends; the entries wait in the database until the checkpoint takes them.
+    POSTPONE = "postpone"
+    #: The task ends, and trying again would not help.
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An action and, for a retry, after how many seconds."""
+
+    action: Action
+    seconds: float = 0.0
+
+
+def decide(error: BaseException, retries: int, *, random: Callable[[], float] = random.random) -> Decision:
+    """Decide after an error and so many retries.
+
+    Waits have full jitter: what failed together, because REMOTE went away, does not come back together.
+
+    Args:
+        random: returns a number from 0 up to 1.
+    """
+    if not engine.is_transient(error):
+        return Decision(Action.FAIL)
+    if retries >= len(_CEILINGS):
+        return Decision(Action.POSTPONE)
+    return Decision(Action.RETRY, _CEILINGS[retries] * random())

@@ -1,0 +1,194 @@
+"""The Celery tasks. They may run twice, late, or at the same time: the engine does what is still to be done.
+
+What they raise and return is shown in Flower and in the worker's log: sentences without values of rows or addresses.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Task, shared_task
+from django.db import Error as AnyDatabaseError
+from django.db import connections
+from django.utils import timezone
+
+from synchro import engine
+from synchro.conf import conf
+from synchro.exceptions import PermanentError, SynchroError, TransientError
+from synchro.models import Attempt, ChangeLog
+from synchro.registry import watched_model
+from synchro_tasks.lease import Lease
+from synchro_tasks.retry import Action, decide
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "synchro_tasks.checkpoint"
+
+#: Every task runs at least once, also when its worker is killed. Nobody asks for results.
+_AT_LEAST_ONCE: dict[str, Any] = {
+    "bind": True,
+    "acks_late": True,
+    "reject_on_worker_lost": True,
+    "ignore_result": True,
+    "serializer": "json",
+    "max_retries": None,
+    "throws": (SynchroError,),
+}
+#: A checkpoint begins no more batches, and no more pruning, after so many seconds. The next one goes on.
+_SECONDS_TO_SYNC = 30.0
+_SECONDS_TO_PRUNE = 5.0
+_PRUNE_BATCH = 1000
+
+
+@shared_task(name="synchro_tasks.replicate", **_AT_LEAST_ONCE)
+def replicate(self: Task[Any, Any], model_label: str, pk: str) -> str:
+    """Bring one object to REMOTE, and with it objects of its model that were changed later and are due.
+
+    Raises:
+        PermanentError: the object cannot be copied as it is, or there is no such model or primary key.
+        TransientError: a database could not be used for about a minute; the object waits for the checkpoint.
+    """
+    model_label, pk = str(model_label), str(pk)
+    try:
+        report = engine.sync_object(model_label, pk, task_id=_id(self))
+    except Exception as error:
+        raise _verdict(self, model_label, pk, error) from None
+    for failure in report.failures:
+        if (failure.model, failure.object_id) == (model_label, pk):
+            raise PermanentError(failure.error)
+    return _summary(report)
+
+
+@shared_task(name=CHECKPOINT, **_AT_LEAST_ONCE)
+def checkpoint(self: Task[Any, Any]) -> str:
+    """Bring to REMOTE what was never tried or whose pause is over, and delete what is older than the log is kept.
+
+    It does so without any queued task. One runs at a time across all workers, for a bounded time.
+
+    Raises:
+        SynchroError: a database could not be used, or the settings are wrong. The next checkpoint tries again.
+    """
+    with _errors_explained(self):
+        lease = Lease("checkpoint")
+        if not lease.acquire():
+            return "Another checkpoint is running."
+        try:
+            report = _catch_up(lease, _id(self))
+        finally:
+            pruned = _prune()
+            lease.release()
+    return f"{_summary(report)}, {pruned} old rows deleted"
+
+
+@shared_task(name="synchro_tasks.synchronize", **_AT_LEAST_ONCE)
+def synchronize(self: Task[Any, Any], full: bool = False) -> str:
+    """Bring everything that is pending to REMOTE, also what waits for its next attempt.
+
+    Args:
+        full: compare all rows and repair what differs; not available yet.
+
+    Raises:
+        PermanentError: some objects could not be copied; all others were.
+        SynchroError: a database could not be used; everything that has not arrived stays pending.
+    """
+    if full:
+        raise PermanentError("Comparing all rows is not available yet: call synchronize without full.")
+    with _errors_explained(self):
+        report = engine.sync_pending(task_id=_id(self))
+    if report.failures:
+        first = report.failures[0]
+        raise PermanentError(f"{_summary(report)}; first {first.model} {first.object_id}: {first.error}")
+    return _summary(report)
+
+
+def _verdict(task: Task[Any, Any], label: str, pk: str, error: Exception) -> Exception:
+    """Leave an Attempt where trying again makes sense; return what ends this run of the task: a retry, or a failure."""
+    decision = decide(error, task.request.retries)
+    explained = _explain(error)
+    if decision.action is Action.FAIL:
+        return explained
+    _close_broken_connections(task)
+    # Without a worker a retry would happen at once, in the request that has saved the object.
+    again = decision.action is Action.RETRY and _is_in_worker(task)
+    record = engine.record_attempt if again else engine.postpone
+    try:
+        record(watched_model(label), pk, error, task_id=_id(task))
+    except Exception as unrecorded:
+        logger.warning("attempt not recorded model=%s object_id=%s error=%s", label, pk, engine.describe(unrecorded))
+    if again:
+        return task.retry(exc=explained, countdown=decision.seconds, throw=False)
+    return TransientError(f"{explained} The object waits in the log for the checkpoint.")
+
+
+def _catch_up(lease: Lease, task_id: str) -> engine.Report:
+    """Synchronize in steps until nothing is due, the time is up, or another worker has taken over the lease."""
+    report = engine.Report()
+    if conf.remote is None:
+        return report
+    size = conf.batch_size
+    deadline = time.monotonic() + _SECONDS_TO_SYNC
+    while time.monotonic() < deadline and lease.renew():
+        step = engine.sync_due(limit=size, task_id=task_id)
+        report += step
+        if step.settled + len(step.failures) < size:
+            break
+    return report
+
+
+def _prune() -> int:
+    """Delete settled entries and attempts that are older than the log is kept, in small batches; return how many."""
+    before = timezone.now() - conf.log_retention
+    log, attempts = ChangeLog.objects.using(conf.local), Attempt.objects.using(conf.local)
+    deadline = time.monotonic() + _SECONDS_TO_PRUNE
+    pruned = 0
+    while time.monotonic() < deadline:
+        deleted = log.prune(before, limit=_PRUNE_BATCH) + attempts.prune(before, limit=_PRUNE_BATCH)
+        if not deleted:
+            break
+        pruned += deleted
+    return pruned
+
+
+@contextmanager
+def _errors_explained(task: Task[Any, Any]) -> Iterator[None]:
+    """Turn whatever goes wrong into a sentence."""
+    try:
+        yield
+    except Exception as error:
+        _close_broken_connections(task)
+        raise _explain(error) from None
+
+
+def _explain(error: Exception) -> SynchroError:
+    """Return the error as one whose message may be shown."""
+    if isinstance(error, SynchroError):
+        return error
+    if not isinstance(error, AnyDatabaseError | OSError):
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("unexpected error=%s\n%s", type(error).__name__, frames)
+    kind = TransientError if engine.is_transient(error) else PermanentError
+    return kind(engine.describe(error))
+
+
+def _close_broken_connections(task: Task[Any, Any]) -> None:
+    """Close connections that do not work any more, so that the next try opens new ones although workers keep theirs."""
+    if _is_in_worker(task):
+        for connection in connections.all(initialized_only=True):
+            connection.close_if_unusable_or_obsolete()
+
+
+def _is_in_worker(task: Task[Any, Any]) -> bool:
+    return not (task.request.called_directly or task.request.is_eager)
+
+
+def _id(task: Task[Any, Any]) -> str:
+    return task.request.id or ""
+
+
+def _summary(report: engine.Report) -> str:
+    return f"{report.synced} synced, {report.skipped} skipped, {len(report.failures)} failed"

@@ -1,0 +1,345 @@
+"""The lists of the log, the attempts and the references: read only, and sturdy."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import Model
+from django.http import HttpRequest
+from django.test import Client, override_settings
+from django.urls import reverse
+
+from synchro import engine
+from synchro.models import Attempt, ChangeLog, Reference
+from tests import factories
+from tests.databases import Pair
+from tests.queries import queries
+from tests.shop.models import Article, Haunted, Product, Seat, Tag
+
+MODELS = (ChangeLog, Attempt, Reference)
+Action, State = ChangeLog.Action, ChangeLog.State
+
+
+def list_url(model: type[Model], /, **parameters: Any) -> str:
+    query = "&".join(f"{name}={value}" for name, value in parameters.items())
+    return f"{reverse(f'admin:synchro_{model._meta.model_name}_changelist')}?{query}"
+
+
+def detail_url(row: Model) -> str:
+    return reverse(f"admin:synchro_{row._meta.model_name}_change", args=[row.pk])
+
+
+def page(client: Client, url: str) -> str:
+    """Return a page with its whitespace squeezed."""
+    response = client.get(url)
+    assert response.status_code == 200
+    return " ".join(response.content.decode().split())
+
+
+def listed(client: Client, model: type[Model], /, **parameters: Any) -> set[Any]:
+    """Return the primary keys of the rows that a list shows."""
+    response = client.get(list_url(model, **parameters))
+    assert response.status_code == 200
+    return {row.pk for row in response.context["cl"].result_list}
+
+
+def entry(model: type[Model] = Article, object_id: str = "1", **values: Any) -> ChangeLog:
+    content_type = ContentType.objects.get_for_model(model)
+    return factories.make(ChangeLog, **{"content_type": content_type, "object_id": object_id, "action": 1, **values})
+
+
+def attempt(model: type[Model] = Article, object_id: str = "1", **values: Any) -> Attempt:
+    content_type = ContentType.objects.get_for_model(model)
+    defaults = {"error": "IntegrityError", "message": "It is taken.", "traceback": "File engine.py, line 1"}
+    return factories.make(Attempt, **{"content_type": content_type, "object_id": object_id, **defaults, **values})
+
+
+def reference(model: type[Model] = Article, **values: Any) -> Reference:
+    content_type = ContentType.objects.get_for_model(model)
+    defaults = {"peer": uuid.uuid4(), "local_object_id": "1", "remote_object_id": "1001"}
+    return factories.make(Reference, **{"content_type": content_type, **defaults, **values})
+
+
+MAKERS = (entry, attempt, reference)
+
+
+@pytest.fixture
+def stale_type(sqlite_pair: Pair) -> Iterator[ContentType]:
+    """The content type of a model that is no longer installed."""
+    stale = ContentType.objects.create(app_label="shop", model="bygone")
+    yield stale
+    stale.delete()
+
+
+# Reading
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_lists_and_details(admin_client: Client, make: Any) -> None:
+    row = make()
+
+    for url in (list_url(type(row)), detail_url(row)):
+        assert "shop.Article" in page(admin_client, url)
+
+
+def test_the_whole_road(admin_client: Client, sqlite_pair: Pair) -> None:
+    """What the engine leaves behind can be read."""
+    factories.article()
+    engine.sync_pending()
+
+    assert "synced" in page(admin_client, detail_url(ChangeLog.objects.get()))
+    assert "1001" in page(admin_client, detail_url(Reference.objects.get()))
+
+
+def test_an_entry_s_details(admin_client: Client) -> None:
+    row = entry(object_id="77", action=Action.DELETE, natural_key=["DE", 5], state=State.FAILED, reason="No idea.")
+
+    found = page(admin_client, detail_url(row))
+
+    for part in ("77", "deleted", "[&quot;DE&quot;, 5]", "failed", "No idea."):
+        assert part in found
+
+
+def test_a_traceback_is_folded(admin_client: Client) -> None:
+    row = attempt(task_id="5f0c")
+
+    found = page(admin_client, detail_url(row))
+
+    assert "<details><summary>Show</summary><pre>File engine.py, line 1</pre></details>" in found
+    for part in ("IntegrityError", "It is taken.", "5f0c"):
+        assert part in found
+
+
+def test_an_attempt_without_traceback(admin_client: Client) -> None:
+    assert "<details><summary>Show" not in page(admin_client, detail_url(attempt(traceback="")))
+
+
+def test_a_reference_whose_other_side_is_not_known_yet(admin_client: Client) -> None:
+    row = reference(local_object_id=None)
+
+    assert listed(admin_client, Reference) == {row.pk}
+    assert "1001" in page(admin_client, detail_url(row))
+
+
+def test_the_newest_come_first(admin_client: Client) -> None:
+    rows = [entry(object_id=str(number)) for number in range(3)]
+
+    response = admin_client.get(list_url(ChangeLog))
+
+    assert [each.pk for each in response.context["cl"].result_list] == [each.pk for each in reversed(rows)]
+
+
+def test_markup_in_data_is_shown_as_text(admin_client: Client) -> None:
+    markup = "<script>alert(1)</script>"
+    rows = [
+        entry(Tag, markup, reason=markup, natural_key=[markup]),
+        attempt(Tag, markup, error=markup, message=markup, traceback=markup, task_id=markup),
+        reference(Tag, local_object_id=markup, remote_object_id=markup),
+    ]
+
+    for row in rows:
+        for url in (list_url(type(row)), detail_url(row)):
+            assert markup not in page(admin_client, url)
+
+
+# Who may do what
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_nothing_can_be_changed(admin_client: Client, make: Any) -> None:
+    row = make()
+    model = type(row)
+    name = f"admin:synchro_{model._meta.model_name}"
+
+    assert admin_client.get(reverse(f"{name}_add")).status_code == 403
+    assert admin_client.post(detail_url(row), {"object_id": "2"}).status_code == 403
+    assert admin_client.post(reverse(f"{name}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
+    admin_client.post(list_url(model), {"action": "delete_selected", "_selected_action": row.pk, "post": "yes"})
+    assert model._base_manager.filter(pk=row.pk).exists()
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_viewing_needs_its_permission(client: Client, sqlite_pair: Pair, make: Any) -> None:
+    row = make()
+    user = factories.user(is_staff=True)
+    client.force_login(user)
+    assert client.get(list_url(type(row))).status_code == 403
+
+    user.user_permissions.add(Permission.objects.get(codename=f"view_{type(row)._meta.model_name}"))
+    assert client.get(list_url(type(row))).status_code == 200
+    assert client.get(detail_url(row)).status_code == 200
+
+
+def test_own_permissions_exist(sqlite_pair: Pair) -> None:
+    own = Permission.objects.filter(content_type__app_label="synchro", codename__in=["synchronize", "reset"])
+
+    assert {each.name for each in own} == {"Can synchronize", "Can reset the synchronization"}
+
+
+# Filters and search
+
+
+def test_filter_by_state_and_action(admin_client: Client) -> None:
+    failed = entry(state=State.FAILED)
+    deleted = entry(action=Action.DELETE)
+
+    assert listed(admin_client, ChangeLog, state__exact=State.FAILED.value) == {failed.pk}
+    assert listed(admin_client, ChangeLog, action__exact=Action.DELETE.value) == {deleted.pk}
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_filter_by_model(admin_client: Client, make: Any) -> None:
+    row = make(Product)
+    make(Article)
+
+    assert listed(admin_client, type(row), model="shop.Product") == {row.pk}
+
+
+@override_settings(SYNCHRO_MODELS=[("shop", "product", "article")])
+def test_only_watched_models_are_offered(admin_client: Client) -> None:
+    entry(Tag)
+
+    found = page(admin_client, list_url(ChangeLog))
+
+    assert re.findall(r'href="\?model=([\w.]+)"', found) == ["shop.Article", "shop.Product"]
+
+
+@pytest.mark.parametrize("model", ["auth.User", "nonsense", "shop.Nothing"])
+def test_a_model_that_is_not_offered_filters_nothing(admin_client: Client, model: str) -> None:
+    row = entry()
+
+    assert listed(admin_client, ChangeLog, model=model) == {row.pk}
+
+
+@override_settings(SYNCHRO_MODELS=["nonsense"])
+def test_wrong_settings_do_not_hide_the_log(admin_client: Client) -> None:
+    row = entry()
+
+    assert listed(admin_client, ChangeLog) == {row.pk}
+
+
+@pytest.mark.parametrize("make", [entry, attempt])
+@pytest.mark.parametrize("object_id", ["12", "a b", '["A", "1"]', "it's", "Ä/%_"])
+def test_search_by_object_id(admin_client: Client, make: Any, object_id: str) -> None:
+    row = make(Tag, object_id)
+    make(Tag, "1")
+    make(Tag, f"{object_id}2")
+
+    response = admin_client.get(list_url(type(row)), {"q": object_id})
+
+    assert {each.pk for each in response.context["cl"].result_list} == {row.pk}
+
+
+def test_search_for_a_reference_by_either_id(admin_client: Client) -> None:
+    here = reference(local_object_id="5", remote_object_id="6")
+    there = reference(local_object_id="4", remote_object_id="5")
+
+    assert listed(admin_client, Reference, q="5") == {here.pk, there.pk}
+    assert listed(admin_client, Reference, q="4") == {there.pk}
+
+
+# Sturdy and cheap
+
+
+def test_a_list_asks_no_query_for_each_row(admin_client: Client, sqlite_pair: Pair) -> None:
+    for model in (Article, Product, Haunted, User):
+        for make in MAKERS:
+            make(model)
+    with_few = [count(admin_client, sqlite_pair, list_url(model)) for model in MODELS]
+    for number in range(20):
+        for model in (Article, Product, Haunted, User):
+            entry(model, str(number))
+            attempt(model, str(number))
+            reference(model, local_object_id=str(number))
+
+    assert [count(admin_client, sqlite_pair, list_url(model)) for model in MODELS] == with_few
+
+
+def count(client: Client, pair: Pair, url: str) -> int:
+    with queries(pair.local) as asked:
+        assert client.get(url).status_code == 200
+    return len(asked)
+
+
+def test_remote_is_not_asked(admin_client: Client, sqlite_pair: Pair) -> None:
+    rows = [make() for make in MAKERS]
+
+    with queries(sqlite_pair.remote) as asked:
+        for row in rows:
+            page(admin_client, list_url(type(row)))
+            page(admin_client, detail_url(row))
+
+    assert asked == []
+
+
+@override_settings(DATABASE_ROUTERS=[])
+@pytest.mark.parametrize("model", MODELS)
+def test_lists_are_those_of_local(sqlite_pair: Pair, model: type[Model]) -> None:
+    assert admin.site.get_model_admin(model).get_queryset(HttpRequest()).db == sqlite_pair.local
+
+
+def test_an_object_that_nobody_can_print(admin_client: Client) -> None:
+    haunted = factories.make(Haunted, name="attic")
+    rows = [make(Haunted) for make in (attempt, reference)]
+
+    for row in (ChangeLog.objects.get(object_id=str(haunted.pk)), *rows):
+        assert "shop.Haunted" in page(admin_client, list_url(type(row)))
+        assert "shop.Haunted" in page(admin_client, detail_url(row))
+
+
+def test_a_model_that_is_no_longer_installed(admin_client: Client, stale_type: ContentType) -> None:
+    rows = [make(content_type=stale_type) for make in MAKERS]
+
+    for row in rows:
+        assert "shop.bygone" in page(admin_client, list_url(type(row)))
+        assert "shop.bygone" in page(admin_client, detail_url(row))
+
+
+# Links to objects
+
+
+def user_link(pk: Any) -> str:
+    return f'<a href="/admin/auth/user/{pk}/change/">{pk}</a>'
+
+
+def test_an_object_with_a_page_is_linked(admin_client: Client) -> None:
+    user = factories.user()
+    rows = [
+        entry(User, str(user.pk)),
+        attempt(User, str(user.pk)),
+        reference(User, local_object_id=str(user.pk)),
+    ]
+
+    for row in rows:
+        assert user_link(user.pk) in page(admin_client, list_url(type(row)))
+        assert user_link(user.pk) in page(admin_client, detail_url(row))
+
+
+def test_a_deleted_object_is_not_linked(admin_client: Client) -> None:
+    row = entry(User, "77", action=Action.DELETE)
+
+    assert user_link(77) not in page(admin_client, list_url(ChangeLog))
+    assert user_link(77) not in page(admin_client, detail_url(row))
+
+
+def test_a_link_to_an_object_that_is_gone_leads_back(admin_client: Client) -> None:
+    entry(User, "77")
+
+    assert user_link(77) in page(admin_client, list_url(ChangeLog))
+    assert admin_client.get("/admin/auth/user/77/change/").status_code == 302
+
+
+@pytest.mark.parametrize(("model", "object_id"), [(Article, "1"), (Seat, '["A", "1"]'), (Tag, ""), (User, "")])
+def test_an_object_without_a_page_is_not_linked(admin_client: Client, model: type[Model], object_id: str) -> None:
+    entry(model, object_id)
+
+    assert "/change/" not in page(admin_client, list_url(ChangeLog)).partition('id="result_list"')[2].replace(
+        detail_url(ChangeLog.objects.get()), ""
+    )

@@ -1,0 +1,390 @@
+"""Natural keys tell which REMOTE row is an object's copy, and never give away a row that is another object's."""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db.models import Model
+
+from synchro import DisableSynchroLog, engine
+from synchro.exceptions import AmbiguousNaturalKey, CounterpartTaken
+from synchro.models import Attempt, ChangeLog, Reference
+from tests import factories
+from tests.assertions import (
+    assert_in_step,
+    assert_nothing_pending,
+    assert_not_on_remote,
+    assert_same_on_remote,
+    counterpart,
+)
+from tests.databases import Pair
+from tests.roads import ROADS, Road, run_task, sync
+from tests.shop.models import (
+    Airport,
+    City,
+    Country,
+    Currency,
+    Holiday,
+    Namesake,
+    Person,
+    Product,
+    Rate,
+    Reading,
+    Street,
+    Town,
+    Twin,
+)
+
+SENSOR = uuid.UUID("9d2c2f1a-0000-4000-8000-00000000cafe")
+
+
+def one_of_each_kind(using: str, **changes: Any) -> list[Model]:
+    """Save an object for each kind of natural key."""
+    country = factories.country(code="DE", using=using)
+    currency = factories.make(Currency, code="EUR", using=using)
+    town = factories.make(Town, name="Kehl", using=using)
+    day = factories.day()
+    return [
+        country,
+        currency,
+        town,
+        factories.product(sku="chair", stock=changes.get("stock", 3), using=using),
+        factories.make(Holiday, country=country, day=day, name=changes.get("name", ""), using=using),
+        factories.make(Rate, currency=currency, day=day, value=changes.get("value", 1), using=using),
+        factories.make(Street, name="Main St", town=town, length=changes.get("length", 1), using=using),
+        factories.make(
+            Reading,
+            depth=Decimal("1.500"),
+            sensor=SENSOR,
+            taken=factories.moment(),
+            result=changes.get("result", 0.5),
+            using=using,
+        ),
+    ]
+
+
+KINDS = (Country, Currency, Town, Product, Holiday, Rate, Street, Reading)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_rows_with_the_same_key_are_adopted(each_vendor: Pair, bring: Road) -> None:
+    """REMOTE has all of them, with primary keys of its own, before the first synchronization."""
+    theirs = one_of_each_kind(each_vendor.remote, stock=9, name="old", value=9, length=9, result=9.5)
+    ours = one_of_each_kind(each_vendor.local, stock=5, name="new", value=Decimal("1.25"), length=5, result=5.5)
+
+    bring()
+
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_same_on_remote(mine)
+        assert counterpart(mine).pk == other.pk
+    assert_in_step(*KINDS)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_rows_that_differ_in_one_part_of_the_key_are_left_alone(pair: Pair, bring: Road) -> None:
+    country = factories.country(code="DE", using=pair.remote)
+    sensor = {"sensor": SENSOR, "taken": factories.moment(microsecond=1), "depth": Decimal("1.5")}
+    holiday = factories.make(Holiday, country=country, day=factories.moment().replace(day=1).date(), using=pair.remote)
+    reading = factories.make(Reading, **sensor, result=1.5, using=pair.remote)
+    one_of_each_kind(pair.local)
+
+    bring()
+
+    assert Holiday.objects.using(pair.remote).count() == 2
+    assert Holiday.objects.using(pair.remote).get(pk=holiday.pk).day.day == 1
+    assert Reading.objects.using(pair.remote).count() == 2
+    assert Reading.objects.using(pair.remote).get(pk=reading.pk).result == 1.5
+    assert_nothing_pending()
+
+
+def test_an_adopted_row_gets_the_relations_of_the_object(pair: Pair) -> None:
+    factories.person(name="Ann", using=pair.remote).friends.set([factories.person(name="Bob", using=pair.remote)])
+    ann = factories.person(name="Ann")
+
+    sync()
+
+    assert_same_on_remote(ann)
+
+
+def test_the_targets_of_foreign_keys_are_recognized(pair: Pair) -> None:
+    """The country was never logged on LOCAL, and exists on REMOTE."""
+    theirs = factories.country(code="DE", name="old", using=pair.remote)
+    with DisableSynchroLog():
+        country = factories.country(code="DE", name="new")
+    city = factories.city(country=country)
+
+    sync()
+
+    assert City.objects.using(pair.remote).get().country_id == theirs.pk
+    assert Country.objects.using(pair.remote).get().name == "old", "not logged, so not copied"
+
+
+def test_a_key_that_changes_keeps_the_counterpart(pair: Pair) -> None:
+    product = factories.product(sku="chair")
+    sync()
+    before = counterpart(product).pk
+    product.sku = "stool"
+    product.save()
+
+    sync()
+
+    assert counterpart(product).pk == before
+    assert_in_step(Product)
+
+
+def test_a_key_that_changes_while_another_row_on_remote_has_it_is_a_clear_failure(pair: Pair) -> None:
+    product = factories.product(sku="chair")
+    sync()
+    factories.product(sku="stool", name="theirs", using=pair.remote)
+    product.sku = "stool"
+    product.save()
+
+    (failure,) = engine.sync_pending().failures
+
+    assert (failure.model, failure.object_id) == ("shop.Product", str(product.pk))
+    assert "unique" in failure.error.lower()
+    assert Product.objects.using(pair.remote).get(sku="stool").name == "theirs"
+
+
+# Another object's row
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_a_key_that_one_object_frees_and_another_takes(pair: Pair, bring: Road) -> None:
+    first = factories.product(sku="chair", name="first")
+    sync()
+    copy = counterpart(first).pk
+    first.sku = "stool"
+    first.save()
+    second = factories.product(sku="chair", name="second")
+
+    bring()
+
+    assert_in_step(Product)
+    assert counterpart(first).pk == copy
+    assert_same_on_remote(second)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_a_key_that_a_deleted_object_leaves_to_another(pair: Pair, bring: Road) -> None:
+    first = factories.product(sku="chair", name="first")
+    sync()
+    first.delete()
+    second = factories.product(sku="chair", name="second")
+
+    bring()
+
+    assert_in_step(Product)
+    assert_same_on_remote(second)
+    assert Product.objects.using(pair.remote).count() == 1
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_a_key_that_a_deleted_object_leaves_to_another_before_the_first_sync(pair: Pair, bring: Road) -> None:
+    """REMOTE has the row, as after a restore from a copy; nothing but the key tells whose it is."""
+    factories.product(sku="chair", name="theirs", using=pair.remote)
+    with DisableSynchroLog():
+        first = factories.product(sku="chair", name="first")
+    first.delete()
+    second = factories.product(sku="chair", name="second")
+
+    bring()
+
+    assert_in_step(Product)
+    assert_same_on_remote(second)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_a_chain_of_keys_that_move_on(pair: Pair, bring: Road) -> None:
+    products = [factories.product(sku=f"sku {number}", name=f"{number}") for number in range(4)]
+    sync()
+    copies = [counterpart(each).pk for each in products]
+    for number, each in reversed(list(enumerate(products))):
+        each.sku = f"sku {number + 1}"
+        each.save()
+    newest = factories.product(sku="sku 0", name="new")
+
+    bring()
+
+    assert [counterpart(each).pk for each in products] == copies
+    assert_same_on_remote(newest)
+    assert_in_step(Product)
+
+
+def test_a_row_that_belongs_to_another_object_is_not_given_away(pair: Pair) -> None:
+    """REMOTE's copy still has the key that LOCAL's object gave up unseen."""
+    first = factories.product(sku="chair", name="first")
+    sync()
+    Product.objects.filter(pk=first.pk).update(sku="stool")
+    second = factories.product(sku="chair", name="second")
+
+    (failure,) = engine.sync_pending().failures
+
+    assert (failure.object_id, failure.error) == (str(second.pk), str(CounterpartTaken()))
+    assert Product.objects.using(pair.remote).get().name == "first"
+    first.refresh_from_db()
+    first.save()
+    sync()
+    assert_in_step(Product)
+
+
+def test_the_row_of_an_object_that_is_gone_unseen_is_adopted(pair: Pair) -> None:
+    """Nobody else can claim it: its owner was deleted without a log entry."""
+    first = factories.product(sku="chair", name="first")
+    sync()
+    copy = counterpart(first).pk
+    with DisableSynchroLog():
+        first.delete()
+    second = factories.product(sku="chair", name="second")
+
+    sync()
+
+    assert counterpart(second).pk == copy
+    assert_in_step(Product)
+
+
+# More than one
+
+
+def test_more_than_one_row_has_the_key(pair: Pair) -> None:
+    for age in (1, 2):
+        factories.make(Twin, name="Castor", age=age, using=pair.remote)
+    twin = factories.make(Twin, name="Castor", age=3)
+    single = factories.make(Twin, name="Pollux", age=4)
+
+    (failure,) = engine.sync_pending().failures
+
+    assert failure.object_id == str(twin.pk)
+    assert failure.error.startswith("More than one shop.Twin on REMOTE has the natural key of this object.")
+    assert Attempt.objects.get().error == AmbiguousNaturalKey.__name__
+    assert list(Twin.objects.using(pair.remote).order_by("age").values_list("age", flat=True)) == [1, 2, 4]
+    assert_same_on_remote(single)
+
+
+def test_deleting_an_object_whose_key_more_than_one_row_has(pair: Pair) -> None:
+    for age in (1, 2):
+        factories.make(Twin, name="Castor", age=age, using=pair.remote)
+    with DisableSynchroLog():
+        twin = factories.make(Twin, name="Castor", age=3)
+    twin.delete()
+
+    (failure,) = engine.sync_pending().failures
+
+    assert failure.error.startswith("More than one shop.Twin on REMOTE")
+    assert Twin.objects.using(pair.remote).count() == 2
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_allow_many_takes_the_first(pair: Pair, bring: Road) -> None:
+    first = factories.make(Namesake, name="Ann", age=1, using=pair.remote)
+    factories.make(Namesake, name="Ann", age=2, using=pair.remote)
+    factories.make(Namesake, name="Ann", age=30)
+
+    bring()
+
+    assert list(Namesake.objects.using(pair.remote).order_by("pk").values_list("age", flat=True)) == [30, 2]
+    assert Reference.objects.get().remote_object_id == str(first.pk)
+    assert_nothing_pending()
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_allow_many_keeps_objects_with_one_key_apart(pair: Pair, bring: Road) -> None:
+    """Three on LOCAL, one on REMOTE: it becomes the copy of one of them, and the others are added."""
+    factories.make(Namesake, name="Ann", age=1, using=pair.remote)
+    for age in (30, 40, 50):
+        factories.make(Namesake, name="Ann", age=age)
+
+    bring()
+
+    ages = Namesake.objects.using(pair.remote).order_by("age").values_list("age", flat=True)
+    assert list(ages) == [30, 40, 50]
+    assert len(set(Reference.objects.values_list("remote_object_id", flat=True))) == 3
+    assert_nothing_pending()
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_two_objects_with_one_key_that_does_not_allow_it(pair: Pair, bring: Road) -> None:
+    """Either is copied, and the other fails: in one batch just as in tasks of their own."""
+    factories.make(Twin, name="Castor", age=1)
+    factories.make(Twin, name="Castor", age=2)
+
+    with pytest.raises(AssertionError, match="natural key"):
+        bring()
+
+    assert Twin.objects.using(pair.remote).count() == 1
+    assert ChangeLog.objects.pending().count() == 1
+
+
+# Deletes
+
+
+def test_deletes_by_the_logged_key(each_vendor: Pair) -> None:
+    """Nothing but the key that the log kept tells which rows are meant."""
+    one_of_each_kind(each_vendor.remote)
+    with DisableSynchroLog():
+        ours = one_of_each_kind(each_vendor.local)
+    for each in reversed(ours):
+        each.delete()
+
+    sync()
+
+    for model in KINDS:
+        assert_not_on_remote(model)
+    assert_nothing_pending()
+
+
+def test_deletes_by_the_logged_key_leave_others_alone(pair: Pair) -> None:
+    factories.product(sku="table", using=pair.remote)
+    with DisableSynchroLog():
+        product = factories.product(sku="chair")
+    product.delete()
+
+    sync()
+
+    assert Product.objects.using(pair.remote).get().sku == "table"
+    assert_nothing_pending()
+
+
+def test_a_delete_by_a_key_that_another_object_has_now(pair: Pair) -> None:
+    """The row with the logged key is the copy of an object that lives."""
+    living = factories.product(sku="stool")
+    sync()
+    with DisableSynchroLog():
+        product = factories.product(sku="chair")
+        Product.objects.using(pair.remote).update(sku="chair")
+    product.delete()
+
+    sync()
+
+    assert Product.objects.using(pair.remote).count() == 1
+    assert str(counterpart_pk(living)) == str(Product.objects.using(pair.remote).get().pk)
+
+
+def counterpart_pk(obj: Model) -> str:
+    """Return what LOCAL's reference says, whatever the copy looks like."""
+    return str(Reference.objects.get(local_object_id=str(obj.pk)).remote_object_id)
+
+
+# Collations
+
+
+@pytest.mark.mariadb
+class TestCaseInsensitiveCollation:
+    """MariaDB says that 'qa' = 'QA' = 'qá'. A key that differs only so is another object's."""
+
+    @pytest.fixture(autouse=True)
+    def _mariadb(self, each_vendor: Pair) -> None:
+        if "mariadb" not in each_vendor.remote:
+            pytest.skip("the other vendors compare exactly")
+
+    def test_a_row_of_a_similar_key_is_not_adopted(self, each_vendor: Pair) -> None:
+        theirs = factories.make(Twin, name="QA", age=1, using=each_vendor.remote)
+        factories.make(Twin, name="qa", age=2)
+
+        sync()
+
+        assert Twin.objects.using(each_vendor.remote).get(pk=theirs.pk).age == 1
+        assert Twin.objects.using(each_vendor.remote).count() == 2
