@@ -1,13 +1,13 @@
 """Catch-up: a backlog of logged changes, brought to REMOTE in the foreground, against what Django alone would need.
 
-The contenders write the same rows to the same server; only synchro also reads them from LOCAL, keeps references on both sides and
-settles its log. They take turns, so that whatever else the machine does hits all of them.
+The contenders write the same rows to the same server; only synchro also reads them from LOCAL, keeps references on both
+sides and settles its log. They take turns, so that whatever else the machine does hits all of them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.content import add_rows, change_rows
 from benchmarks.databases import LOCAL, REMOTE, empty, execute, fetch, settle
@@ -59,16 +59,24 @@ def bulk_create(kind: str, sizes: Sizes) -> float:
     """Write the objects, which are in memory already, with Django's bulk upsert; return rows/s."""
     objects = _unwatched(kind, sizes.rows)
     names = [field.name for field in Unwatched._meta.local_concrete_fields if not field.primary_key]
-    upsert = {"batch_size": 1000, "update_conflicts": True, "unique_fields": ["id"], "update_fields": names}
     settle()
-    return sizes.rows / seconds(lambda: Unwatched.objects.using(REMOTE).bulk_create(objects, **upsert))
+    return sizes.rows / seconds(
+        lambda: Unwatched.objects.using(REMOTE).bulk_create(
+            objects, batch_size=1000, update_conflicts=True, unique_fields=["id"], update_fields=names
+        )
+    )
 
 
 def save(kind: str, sizes: Sizes) -> float:
     """Save each object to REMOTE by itself, for fewer of them; return rows/s."""
     objects = _unwatched(kind, sizes.naive_rows)
     settle()
-    return len(objects) / seconds(lambda: [each.save(using=REMOTE) for each in objects])
+    return len(objects) / seconds(lambda: _save_each(objects))
+
+
+def _save_each(objects: Sequence[Unwatched]) -> None:
+    for each in objects:
+        each.save(using=REMOTE)
 
 
 def _prepare(count: int) -> None:
@@ -88,7 +96,7 @@ def _forget_others(remainders: list[int]) -> None:
 
 
 def _unwatched(kind: str, count: int) -> list[Unwatched]:
-    """Return copies of LOCAL's rows, with their former selves on REMOTE as far as the kind of change wants them there."""
+    """Return copies of LOCAL's rows, changed since REMOTE got them as far as the kind of change wants them there."""
     execute(REMOTE, "TRUNCATE benchmarks_unwatched")
     copies = [Unwatched(**_values(row)) for row in Row.objects.order_by("id")[:count]]
     there = [each for each in copies if each.pk % 2 in KINDS[kind]]

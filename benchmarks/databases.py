@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
+
+from benchmarks import settings
 
 LOCAL, REMOTE = "default", "remote"
 _TABLES = ("benchmarks_row", "benchmarks_unwatched", "synchro_changelog", "synchro_attempt", "synchro_reference")
@@ -65,4 +66,4 @@ def _name(alias: str) -> str:
 
 def _on_server(sql: str) -> None:
     with psycopg.connect(settings.POSTGRES_URL, autocommit=True) as connection:
-        connection.execute(sql)  # type: ignore[call-overload]
+        connection.execute(sql.encode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
 
@@ -19,6 +21,8 @@ class Columns(models.Model):
     day = models.DateField()
     created = models.DateTimeField(auto_now_add=True)
     changed = models.DateTimeField(auto_now=True)
+
+    objects: models.Manager[Any] = models.Manager()
 
     class Meta:
         abstract = True

@@ -1,4 +1,4 @@
-"""Worker processes of a run, and its queues."""
+"""Worker processes of a run, and its queue."""
 
 from __future__ import annotations
 
@@ -7,65 +7,62 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
-from django.conf import settings
 from redis import Redis
 
+from benchmarks import settings
 from benchmarks.celery_app import app
-from benchmarks.databases import REMOTE, fetch
+from benchmarks.content import values
+from benchmarks.dispatching import without_dispatch
 from benchmarks.models import Row
+from synchro import engine
 from synchro_tasks.tasks import replicate
 
 #: Where dispatched tasks go.
 QUEUE = "celery"
-#: Where workers listen until they are let loose.
-_WAITING_ROOM = "waiting-room"
 
 _ROOT = Path(__file__).parents[1]
 _PATIENCE = 120  # seconds until a run that does not get on is given up
+_WARM_UP = 20  # tasks for each worker
 
 
 @contextmanager
-def workers(count: int, *, pool: str = "prefork") -> Iterator[None]:
-    """Run worker processes that take one task at a time; inside the block all of them are warm and idle.
-
-    They begin with QUEUE when let_loose() is called.
-    """
-    names = [f"benchmark-{number}-{settings.RUN}@localhost" for number in range(count)]
+def workers(count: int) -> Iterator[None]:
+    """Run workers with one process each; inside the block they are warm, and idle until ``let_loose()`` is called."""
+    names = [f"worker-{number}-{settings.RUN}@benchmark" for number in range(count)]
     with ExitStack() as stack:
         stack.callback(forget_messages)
         for name in names:
-            stack.enter_context(_worker(name, pool))
-        wait_until(lambda: len(app.control.ping(names, timeout=0.5)) == count, "workers answer")
-        _warm_up(count)
+            stack.enter_context(_worker(name))
+        wait_until(lambda: len(app.control.ping(names, timeout=0.5) or ()) == count, "the workers answer")
+        for name in names:
+            _warm_up(name)
         yield
 
 
 def let_loose() -> None:
-    """Let the waiting workers take tasks from QUEUE."""
+    """Let the workers take what is dispatched."""
     app.control.add_consumer(QUEUE)
 
 
-def queue_is_empty() -> bool:
+def is_idle() -> bool:
     """Tell whether every message has been taken and acknowledged."""
-    with _redis() as redis:
-        return not (redis.llen(settings.REDIS_PREFIX + QUEUE) or redis.hlen(settings.REDIS_PREFIX + "unacked"))
+    return not (queue_length() or _redis().hlen(f"{settings.REDIS_PREFIX}unacked"))
 
 
 def queue_length() -> int:
-    """Return the number of messages that wait."""
-    with _redis() as redis:
-        return int(redis.llen(settings.REDIS_PREFIX + QUEUE))
+    """Return the number of messages that no worker has taken."""
+    return int(_redis().llen(settings.REDIS_PREFIX + QUEUE))
 
 
 def forget_messages() -> None:
     """Delete everything that this run has put into Redis."""
-    with _redis() as redis:
-        keys = list(redis.scan_iter(f"{settings.REDIS_PREFIX}*", count=1000))
-        if keys:
-            redis.delete(*keys)
+    redis = _redis()
+    if keys := list(redis.scan_iter(f"{settings.REDIS_PREFIX}*", count=1000)):
+        redis.delete(*keys)
 
 
 def wait_until(condition: Callable[[], object], what: str, *, pause: float = 0.02) -> None:
@@ -82,14 +79,19 @@ def wait_until(condition: Callable[[], object], what: str, *, pause: float = 0.0
 
 
 @contextmanager
-def _worker(name: str, pool: str) -> Iterator[None]:
+def _worker(name: str) -> Iterator[None]:
+    """Run a worker that listens to a queue of its own name and to nothing else."""
     command = [sys.executable, "-m", "celery", "--quiet", "--app", "benchmarks.celery_app", "worker"]
-    options = ["--hostname", name, "--queues", _WAITING_ROOM, "--pool", pool, "--concurrency", "1"]
-    quiet = ["--loglevel", "ERROR", "--without-mingle", "--without-gossip"]
+    options = ["--hostname", name, "--queues", name, "--concurrency", "1", "--loglevel", "ERROR"]
+    alone = ["--without-mingle", "--without-gossip"]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([*command, *options, *quiet], cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([*command, *options, *alone], cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT)
         try:
             yield
+        except Exception:
+            log.seek(0)
+            print(log.read().decode(errors="replace"), file=sys.stderr)
+            raise
         finally:
             _stop(process)
 
@@ -103,8 +105,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _warm_up(count: int) -> None:
-    """Let each worker bring some rows to REMOTE, so that it has everything imported and is connected."""
-    for _ in range(10 * count):
-        row = Row.objects.create(**values(0))
-        ...
+def _warm_up(name: str) -> None:
+    """Let a worker bring some rows to REMOTE, so that everything is imported and connected."""
+    for _ in range(_WARM_UP):
+        with without_dispatch():
+            row = Row.objects.create(**values(0))
+        replicate.apply_async((Row._meta.label, str(row.pk)), queue=name)
+        wait_until(lambda: not engine.count_pending(), f"{name} replicates", pause=0.005)
+
+
+@cache
+def _redis() -> Redis:
+    return Redis.from_url(settings.REDIS_URL)

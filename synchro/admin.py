@@ -14,6 +14,8 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
@@ -87,6 +89,12 @@ class ObjectRowAdmin(admin.ModelAdmin):
         """Rows are deleted by synchro only."""
         return False
 
+    @admin.display(description=_("date"))
+    def moment(self, row: Any) -> str:
+        """Return the date to the second; many changes happen in a minute."""
+        here = timezone.localtime(row.date) if timezone.is_aware(row.date) else row.date
+        return format_html('<span class="nowrap">{}</span>', date_format(here, "Y-m-d H:i:s"))
+
     @admin.display(description=_("model"))
     def model_label(self, row: Any) -> str:
         """Return the label of the row's model, also of one that is no longer installed."""
@@ -117,7 +125,7 @@ class ChangeLogAdmin(ObjectRowAdmin):
 
     change_list_template = "synchro/changelog_list.html"
     list_display = (
-        "date",
+        "moment",
         "model_label",
         "linked_object",
         "action",
@@ -157,7 +165,7 @@ class ChangeLogAdmin(ObjectRowAdmin):
 class AttemptAdmin(ObjectRowAdmin):
     """The failed attempts."""
 
-    list_display = ("date", "model_label", "linked_object", "error", "short_message", "task_id")
+    list_display = ("moment", "model_label", "linked_object", "error", "short_message", "task_id")
     list_filter = (WatchedModelFilter, "date")
     fields = ("date", "model_label", "linked_object", "error", "message", "folded_traceback", "task_id")
     readonly_fields = ("model_label", "linked_object", "folded_traceback")

@@ -35,6 +35,7 @@ from synchro.registry import (
     all_many_to_many,
     explicit_many_to_many,
     is_watched,
+    keys_to,
     model_label,
     proxies_of,
     watched_models,
@@ -193,7 +194,8 @@ def log_through_rows(
         return
     names = field.m2m_field_name(), field.m2m_reverse_field_name()
     near, far = reversed(names) if reverse else names
-    key = sender._meta.get_field(near).get_foreign_related_value(instance)[0]
+    link: Any = sender._meta.get_field(near)
+    key = link.get_foreign_related_value(instance)[0]
     links = Q(**{near: key, f"{far}__in": pk_set})
     if field.remote_field.symmetrical:
         links |= Q(**{far: key, f"{near}__in": pk_set})
@@ -225,15 +227,12 @@ def _follow_setting(*, setting: str, **kwargs: Any) -> None:
 
 
 def _orphaned_by(model: ModelClass) -> Iterator[Any]:
-    """Yield the watched models' foreign keys that a delete of this model's objects resets."""
-    for relation in model._meta.get_fields(include_parents=False, include_hidden=True):
-        if not (relation.auto_created and not relation.concrete and (relation.one_to_one or relation.one_to_many)):
-            continue
-        if relation.on_delete in _LEAVES_CHILDREN:  # type: ignore[union-attr]
-            continue
-        field = relation.field  # type: ignore[union-attr]
-        if is_watched(field.model):
-            yield field
+    """Return the watched models' foreign keys that a delete of this model's objects resets."""
+    return (
+        key
+        for key in keys_to(model)
+        if key.remote_field.on_delete not in _LEAVES_CHILDREN and is_watched(key.model)
+    )
 
 
 # Entries

@@ -46,7 +46,7 @@ def natural_key_to_json(values: Any) -> list[Any]:
 def _target(field: Any) -> Field[Any, Any]:
     while field.remote_field is not None:
         field = field.target_field
-    return field  # type: ignore[no-any-return]
+    return field
 
 
 def _to_text(field: Any, value: Any) -> str:

@@ -34,7 +34,7 @@ class ObjectIdField(models.CharField):
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
         """Add the vendor's exact collation."""
-        parameters: dict[str, Any] = super().db_parameters(connection)  # type: ignore[assignment]
+        parameters: dict[str, Any] = super().db_parameters(connection)
         if connection.vendor == "mysql":
             exact = "utf8mb4_nopad_bin" if connection.mysql_is_mariadb else "utf8mb4_0900_bin"  # type: ignore[attr-defined]
             parameters["collation"] = exact
@@ -99,6 +99,18 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         ]
         rows.insert(ChangeLog, entries, using=self.db)
 
+    def models_with_pending(self) -> set[ModelClass]:
+        """Return the models that have pending entries, with one index lookup for each of them."""
+        found: set[ModelClass] = set()
+        types = self.pending().order_by("content_type_id").values_list("content_type_id", flat=True)
+        type_id = types.first()
+        while type_id is not None:
+            model = ContentType.objects.db_manager(self.db).get_for_id(type_id).model_class()
+            if model is not None:
+                found.add(model)
+            type_id = types.filter(content_type_id__gt=type_id).first()
+        return found
+
     def mark_synced(self, ids: Collection[int]) -> int:
         """Mark entries, as far as they are not settled yet, as arrived on REMOTE."""
         return self._settle(ids, ChangeLog.State.SYNCED, "")
@@ -121,9 +133,7 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
 
     def retry(self) -> int:
         """Make failed and waiting entries pending from now on, with a fresh count of attempts."""
-        return self.unsettled().update(
-            state=ChangeLog.State.PENDING, attempts=0, next_attempt_at=None, reason=""
-        )
+        return self.unsettled().update(state=ChangeLog.State.PENDING, attempts=0, next_attempt_at=None, reason="")
 
     def rewind(self, moment: datetime) -> None:
         """Count entries dated up to the moment as done and entries dated after it as pending again."""

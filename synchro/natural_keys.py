@@ -30,7 +30,9 @@ class NaturalManager(Manager[Any]):
         if not fields:
             raise SynchroError("NaturalManager needs the names of the fields that make the natural key.")
         if not (isinstance(manager, type) and issubclass(manager, Manager)):
-            raise SynchroError(f"NaturalManager got manager={manager!r}; it must be a subclass of django.db.models.Manager.")
+            raise SynchroError(
+                f"NaturalManager got manager={manager!r}; it must be a subclass of django.db.models.Manager."
+            )
         bases = (NaturalManager,) if issubclass(NaturalManager, manager) else (NaturalManager, manager)
         attributes = {"natural_fields": fields, "allow_many": allow_many, "use_in_migrations": False}
         return super().__new__(type(manager.__name__, bases, attributes))
@@ -111,7 +113,10 @@ def has_natural_key(model: type[Model]) -> bool:
 def natural_fields(model: type[Model]) -> tuple[str, ...]:
     """Return the fields of the model's natural key where its manager names them; an empty tuple where only code knows."""
     manager = model._default_manager
-    if not isinstance(manager, NaturalManager) or type(manager).get_by_natural_key is not NaturalManager.get_by_natural_key:
+    if (
+        not isinstance(manager, NaturalManager)
+        or type(manager).get_by_natural_key is not NaturalManager.get_by_natural_key
+    ):
         return ()
     try:
         for name in manager.natural_fields:

@@ -44,7 +44,7 @@ def watched_model(label: str) -> ModelClass:
         raise NotWatched(f"{label!r} is no installed model, so nothing was copied.") from None
     if not is_watched(model):
         raise NotWatched(f"{label} is not watched, so nothing was copied. Add it to SYNCHRO_MODELS to synchronize it.")
-    return model._meta.concrete_model  # type: ignore[return-value]
+    return model._meta.concrete_model
 
 
 def proxies_of(model: ModelClass) -> list[ModelClass]:
@@ -65,6 +65,13 @@ def skipped_fields(model: ModelClass) -> frozenset[str]:
 def own_fields(model: ModelClass) -> list[Field[Any, Any]]:
     """Return the fields with a column in the model's own table that a copy writes; generated columns write themselves."""
     return [field for field in model._meta.local_concrete_fields if not field.generated]
+
+
+def keys_to(model: ModelClass) -> Iterator[Any]:
+    """Yield the foreign keys of any model that point to the model's own table."""
+    for relation in model._meta.get_fields(include_parents=False, include_hidden=True):
+        if relation.auto_created and not relation.concrete and (relation.one_to_one or relation.one_to_many):
+            yield relation.field  # type: ignore[union-attr]
 
 
 def has_auto_pk(model: ModelClass) -> bool:
@@ -147,16 +154,16 @@ def _automatic_relations(specs: tuple[Spec, ...]) -> tuple[ManyToMany, ...]:
     relations = []
     for model in apps.get_models():
         for field in model._meta.local_many_to_many:
-            through = field.remote_field.through
-            if not through._meta.auto_created:  # type: ignore[union-attr]
+            through: Any = field.remote_field.through
+            if not through._meta.auto_created:
                 continue
-            source = through._meta.get_field(field.m2m_field_name())  # type: ignore[attr-defined,union-attr]
-            target = through._meta.get_field(field.m2m_reverse_field_name())  # type: ignore[attr-defined,union-attr]
-            symmetrical = bool(field.remote_field.symmetrical)  # type: ignore[attr-defined]
+            source = through._meta.get_field(field.m2m_field_name())
+            target = through._meta.get_field(field.m2m_reverse_field_name())
+            symmetrical = bool(field.remote_field.symmetrical)
             if model._meta.concrete_model in watched:
-                relations.append(ManyToMany(through, source, target, symmetrical, True))  # type: ignore[arg-type]
+                relations.append(ManyToMany(through, source, target, symmetrical, True))
             elif target.related_model._meta.concrete_model in watched:
-                relations.append(ManyToMany(through, target, source, symmetrical, False))  # type: ignore[arg-type]
+                relations.append(ManyToMany(through, target, source, symmetrical, False))
     return tuple(relations)
 
 
@@ -202,8 +209,9 @@ def _in_dependency_order(models: Iterable[ModelClass]) -> list[ModelClass]:
             return
         del remaining[model]
         for field in model._meta.concrete_fields:
-            if field.is_relation and field.related_model is not None:
-                visit(field.related_model._meta.concrete_model)  # type: ignore[union-attr,arg-type]
+            target: Any = field.related_model
+            if target is not None:
+                visit(target._meta.concrete_model)
         ordered.append(model)
 
     while remaining:

@@ -16,6 +16,8 @@ from django.db.models import Field, Model
 from django.db.models.constants import OnConflict
 from django.db.models.sql import InsertQuery
 
+from synchro import staging
+
 T = TypeVar("T")
 
 
@@ -30,10 +32,11 @@ def insert(
     """Insert the objects' values of the fields (default: all fields but an automatic primary key)."""
     chosen = insertable(model) if fields is None else fields
     on_conflict = OnConflict.IGNORE if ignore_conflicts else None
+    if staging.can_stage(using, objects, chosen):
+        staging.insert(model, objects, using=using, fields=chosen, on_conflict=on_conflict)
+        return
     for chunk in _statements(objects, chosen, using):
-        query = InsertQuery(model, on_conflict=on_conflict)
-        query.insert_values(chosen, chunk, raw=True)
-        query.get_compiler(using=using).execute_sql()
+        _insert(model, chunk, using=using, fields=chosen, on_conflict=on_conflict)
 
 
 def insert_returning(
@@ -45,13 +48,12 @@ def insert_returning(
     returning: Field[Any, Any],
 ) -> list[Any]:
     """Insert the objects and return the value that the database gave each one's ``returning`` field, in their order."""
+    if staging.can_stage(using, objects, fields):
+        return [row[0] for row in staging.insert(model, objects, using=using, fields=fields, returning=[returning])]
     in_bulk = connections[using].features.can_return_rows_from_bulk_insert
-    values = []
+    values: list[Any] = []
     for chunk in _statements(objects, fields, using) if in_bulk else batched(objects, 1):
-        query = InsertQuery(model)
-        query.insert_values(fields, chunk, raw=True)
-        rows = query.get_compiler(using=using).execute_sql([returning])
-        values.extend(row[0] for row in rows)
+        values.extend(row[0] for row in _insert(model, chunk, using=using, fields=fields, returning=[returning]))
     return values
 
 
@@ -65,17 +67,22 @@ def upsert(
     update: Sequence[Field[Any, Any]],
 ) -> None:
     """Insert the objects; where ``unique`` (columns of one unique index) is taken, update the ``update`` columns instead."""
-    connection = connections[using]
-    names_conflict = connection.features.supports_update_conflicts_with_target
-    for chunk in _statements(objects, fields, using):
-        query = InsertQuery(
-            model,
-            on_conflict=OnConflict.UPDATE if update else OnConflict.IGNORE,
-            update_fields=update,
-            unique_fields=unique if names_conflict else [],
+    if staging.can_stage(using, objects, fields):
+        staging.insert(
+            model, objects, using=using, fields=fields, on_conflict=OnConflict.UPDATE, unique=unique, update=update
         )
-        query.insert_values(fields, chunk, raw=True)
-        query.get_compiler(using=using).execute_sql()
+        return
+    named = unique if connections[using].features.supports_update_conflicts_with_target else ()
+    for chunk in _statements(objects, fields, using):
+        _insert(
+            model,
+            chunk,
+            using=using,
+            fields=fields,
+            on_conflict=OnConflict.UPDATE,
+            unique_fields=named,
+            update_fields=update,
+        )
 
 
 def insertable(model: type[Model]) -> list[Field[Any, Any]]:
@@ -100,3 +107,18 @@ def _statements(objects: Sequence[Any], fields: Sequence[Field[Any, Any]], using
         limit = connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         return batched(objects, max(limit // max(len(fields), 1), 1))
     return batched(objects, max(connection.ops.bulk_batch_size(fields, objects), 1))
+
+
+def _insert(
+    model: type[Model],
+    objects: Sequence[Any],
+    *,
+    using: str,
+    fields: Sequence[Field[Any, Any]],
+    returning: Sequence[Field[Any, Any]] | None = None,
+    **options: Any,
+) -> list[Any]:
+    query = InsertQuery(model, **options)
+    query.insert_values(fields, objects, raw=True)  # type: ignore[arg-type]  # anything with the attributes does
+    rows: list[Any] = query.get_compiler(using=using).execute_sql(returning)
+    return rows

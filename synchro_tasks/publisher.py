@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from celery import Task, current_app
+from celery import Task, current_app, uuid
 from kombu import Connection, Producer
 
 from synchro_tasks.breaker import Breaker
@@ -69,8 +69,8 @@ class Publisher:
         try:
             self._publish_with(producer, task, calls)
         except Exception:
-            # The broker has closed the connection since it was used last, or is gone: a new one tells. Silence is waited
-            # for only once.
+            # The broker has closed the connection since it was used last, or is gone: a new one tells. But silence is
+            # waited for only once.
             self._idle.clear()
             if time.monotonic() - started > _TIMEOUT / 2:
                 raise
@@ -80,7 +80,7 @@ class Publisher:
         try:
             with producer.batch() if len(calls) > 1 else nullcontext():
                 for call in calls:
-                    task.apply_async(call, producer=producer, retry=False, add_to_parent=False)
+                    _send(producer, task, call)
         except BaseException:
             producer.connection.collect()
             raise
@@ -88,6 +88,22 @@ class Publisher:
             self._idle.append(producer)
         else:
             producer.connection.collect()
+
+
+def _send(producer: _Producer, task: Task[Any, Any], args: tuple[Any, ...]) -> None:
+    """Send one message like ``apply_async``, but without what a caller would get back: in two thirds of the time."""
+    app: Any = task.app
+    options = app.amqp.router.route({}, task.name, args, {}, task)
+    message = app.amqp.create_task_message(
+        uuid(),
+        task.name,
+        args,
+        argsrepr=repr(args),
+        kwargsrepr="{}",
+        ignore_result=task.ignore_result,
+        create_sent_event=app.conf.task_send_sent_event,
+    )
+    app.amqp.send_task_message(producer, task.name, message, serializer=task.serializer, retry=False, **options)
 
 
 def import_transport() -> None:

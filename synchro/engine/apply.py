@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
-from django.db.models import CompositePrimaryKey, Field, Model
+from django.db.models import Field, Model
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 from django.dispatch import Signal
 
@@ -19,7 +19,7 @@ from synchro import rows
 from synchro.capture import is_own
 from synchro.engine.errors import is_transient
 from synchro.engine.link import Link
-from synchro.registry import ModelClass, has_auto_pk, own_fields, skipped_fields
+from synchro.registry import ModelClass, has_auto_pk, keys_to, own_fields, skipped_fields
 
 
 @dataclass(slots=True)
@@ -74,37 +74,39 @@ def _insert(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
 
 
 def _update(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
-    """Overwrite rows that are locked, and therefore there: the INSERT that this begins as never inserts."""
-    pk_fields = primary_key_fields(model)
+    """Overwrite rows that are locked, and therefore there: the INSERT that this begins as never inserts.
+
+    It finds each row by its key, whereas a join with the new values is at the mercy of what the planner thinks of the table.
+    """
+    key = primary_key_fields(model)
     skipped = skipped_fields(model)
-    update = [each for each in own_fields(model) if each not in pk_fields and each.name not in skipped]
+    update = [each for each in own_fields(model) if each not in key and each.name not in skipped]
     if instances and update:
-        rows.upsert(model, instances, using=link.remote, fields=own_fields(model), unique=pk_fields, update=update)
+        rows.upsert(model, instances, using=link.remote, fields=own_fields(model), unique=key, update=update)
 
 
 def _delete(link: Link, model: ModelClass, pks: Sequence[Any]) -> None:
     if not pks:
         return
-    for relation in model._meta.get_fields(include_parents=False, include_hidden=True):
-        if relation.auto_created and not relation.concrete and relation.one_to_many:
-            key = relation.field  # type: ignore[union-attr]
-            if key.model._meta.auto_created:
-                links = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": pks})
-                links._raw_delete(link.remote)
-    model._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)  # type: ignore[attr-defined]
+    for key in keys_to(model):
+        if key.model._meta.auto_created:
+            links = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": pks})
+            links._raw_delete(link.remote)
+    model._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)
 
 
 def primary_key_fields(model: ModelClass) -> list[Field[Any, Any]]:
     """Return the fields that make the primary key."""
     pk: Any = model._meta.pk
-    return list(pk.fields) if isinstance(pk, CompositePrimaryKey) else [pk]
+    fields: list[Field[Any, Any]] = list(getattr(pk, "fields", [pk]))
+    return fields
 
 
 # With handlers
 
 
 def _receivers(signal: Signal, sender: ModelClass) -> list[Callable[..., Any]]:
-    sync, asynchronous = signal._live_receivers(sender)  # type: ignore[attr-defined]
+    sync, asynchronous = signal._live_receivers(sender)
     return [*sync, *asynchronous]
 
 

@@ -207,7 +207,9 @@ class _Batch:
                 self._plan_copy(each, instance)
 
     def _living(self) -> list[str]:
-        deleted = {each for each, taken in self.entries.items() if any(entry.action == Action.DELETE for entry in taken)}
+        deleted = {
+            each for each, taken in self.entries.items() if any(entry.action == Action.DELETE for entry in taken)
+        }
         wanted = self.step.ids if self.step.wanted else self.entries
         return [each for each in wanted if each not in deleted]
 
@@ -273,7 +275,9 @@ class _Batch:
         if self.plan.deletes or self.plan.inserts or self.plan.updates:
             failures = write(self.link, self.model, self.plan)
             self._fail(failures)
-            self.outcome.progress = len(failures) < sum(map(len, (self.plan.deletes, self.plan.inserts, self.plan.updates)))
+            self.outcome.progress = len(failures) < sum(
+                map(len, (self.plan.deletes, self.plan.inserts, self.plan.updates))
+            )
         written = {**self.plan.inserts, **self.plan.updates}
         closed = self._closed()
         self.found.pks |= {each: instance.pk for each, instance in written.items() if each not in closed}
@@ -294,14 +298,18 @@ class _Batch:
 
     def _remember(self) -> None:
         """Mirror the counterparts on REMOTE; drop locks that were taken for objects that REMOTE does not get."""
-        texts = {each: pk_to_text(self.model, pk) for each, pk in self.found.pks.items() if each not in self.outcome.failures}
+        texts = {
+            each: pk_to_text(self.model, pk) for each, pk in self.found.pks.items() if each not in self.outcome.failures
+        }
         self.outcome.references = {
             model: dict(keys) for model, keys in self.translation.discovered.items() if model is not self.model
         }
         self.outcome.references[self.model] = {
             each: text for each, text in texts.items() if self.found.referenced.get(each) != text
         }
-        changed = {each: text for each, text in texts.items() if each in self.mirrors and self.mirrors[each].key != text}
+        changed = {
+            each: text for each, text in texts.items() if each in self.mirrors and self.mirrors[each].key != text
+        }
         unused = {each for each, mirror in self.mirrors.items() if mirror.key is None and each not in texts}
         locks.write_mirrors(self.link, self.model, self.mirrors, changed)
         locks.drop_mirrors(self.link, self.model, self.outcome.forgotten | unused)
@@ -376,7 +384,9 @@ def _write_references(link: Link, model: ModelClass, keys: Mapping[str, str]) ->
         return
     content_type = ContentType.objects.db_manager(link.local).get_for_model(model)
     meta = Reference._meta
-    fields: list[Any] = [meta.get_field(name) for name in ("content_type", "peer", "local_object_id", "remote_object_id")]
+    fields: list[Any] = [
+        meta.get_field(name) for name in ("content_type", "peer", "local_object_id", "remote_object_id")
+    ]
     references = [
         ReferenceRow(content_type.pk, link.remote_identity, local_text, remote_text)
         for local_text, remote_text in keys.items()

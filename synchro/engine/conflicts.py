@@ -14,7 +14,9 @@ from synchro.models import ChangeLog
 from synchro.registry import ModelClass
 
 
-def lost(link: Link, model: ModelClass, dates: Mapping[str, datetime], remote_pks: Mapping[str, Any]) -> dict[str, datetime]:
+def lost(
+    link: Link, model: ModelClass, dates: Mapping[str, datetime], remote_pks: Mapping[str, Any]
+) -> dict[str, datetime]:
     """Return the objects that were changed on REMOTE after LOCAL's newest change, with the moment of REMOTE's change.
 
     What the engine writes is not logged on the side where it is written, so REMOTE's log holds only REMOTE's own changes.

@@ -115,7 +115,9 @@ def one_process(link: Link) -> Iterator[None]:
             locks.lock(file, locks.LOCK_EX)
             yield
     else:
-        raise SynchroError(f"REMOTE ({vendor}) needs synchro's tables: run 'manage.py migrate --database {link.remote}'.")
+        raise SynchroError(
+            f"REMOTE ({vendor}) needs synchro's tables: run 'manage.py migrate --database {link.remote}'."
+        )
 
 
 @contextmanager

@@ -51,20 +51,14 @@ def write_mirrors(link: Link, model: ModelClass, mirrors: Mapping[str, Mirror], 
     if not (link.has_mirrors and keys):
         return
     meta = Reference._meta
-    fields: list[Any] = list(meta.concrete_fields)
+    local: Any = meta.get_field("local_object_id")
     type_id = _type_id(link, model)
     changed = [
         ReferenceRow(type_id, link.local_identity, remote_text, local_text, mirrors[local_text].id)
         for local_text, remote_text in keys.items()
     ]
-    rows.upsert(
-        Reference,
-        changed,
-        using=link.remote,
-        fields=fields,
-        unique=[meta.pk],
-        update=[meta.get_field("local_object_id")],  # type: ignore[list-item]
-    )
+    fields: list[Any] = list(meta.concrete_fields)
+    rows.upsert(Reference, changed, using=link.remote, fields=fields, unique=[meta.pk], update=[local])
 
 
 def drop_mirrors(link: Link, model: ModelClass, object_ids: Collection[str]) -> None:

@@ -75,7 +75,8 @@ def _links(using: str, relation: ManyToMany, owners: Collection[Any]) -> dict[Pa
     """Return the through rows of the owners: the pairs of keys, and each row's own key."""
     found = relation.through._base_manager.using(using).filter(**{f"{relation.source.name}__in": list(owners)})
     return {
-        (owner, member): pk for owner, member, pk in found.values_list(relation.source.attname, relation.target.attname, "pk")
+        (owner, member): pk
+        for owner, member, pk in found.values_list(relation.source.attname, relation.target.attname, "pk")
     }
 
 
@@ -85,7 +86,9 @@ def _write(link: Link, relation: ManyToMany, present: Mapping[Pair, Any], wanted
     if is_listened(relation.through, m2m_changed):
         for name, pairs in (("remove", remove), ("add", add)):
             for owner in sorted({owner for owner, _ in pairs}, key=str):
-                _write_announced(link, relation, name, owner, {pair: present.get(pair) for pair in pairs if pair[0] == owner})
+                _write_announced(
+                    link, relation, name, owner, {pair: present.get(pair) for pair in pairs if pair[0] == owner}
+                )
     else:
         _delete(link, relation, [present[pair] for pair in remove])
         _insert(link, relation, add)
@@ -118,4 +121,4 @@ def _insert(link: Link, relation: ManyToMany, pairs: Sequence[Pair]) -> None:
 
 def _delete(link: Link, relation: ManyToMany, pks: Sequence[Any]) -> None:
     if pks:
-        relation.through._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)  # type: ignore[attr-defined]
+        relation.through._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,8 @@ from synchro.engine.link import Link
 from synchro.engine.resolve import find, owners_of
 from synchro.exceptions import DanglingRelation
 from synchro.keys import pk_to_text
-from synchro.models import ChangeLog, Reference
-from synchro.registry import ModelClass, model_label, skipped_fields
+from synchro.models import ChangeLog
+from synchro.registry import ModelClass, keys_to, model_label, skipped_fields
 
 #: How many rows that hold back deletes are read of one relation: enough to see who must go first.
 _MAX_HOLDERS = 1000
@@ -92,8 +92,8 @@ def pointing_to(link: Link, model: ModelClass, remote_pks: Mapping[str, Any]) ->
     holders: dict[str, list[Holder]] = {}
     owners = {pk: each for each, pk in remote_pks.items()}
     tables = set(connections[link.remote].introspection.table_names()) if owners else set()
-    for key in _keys_to(model):
-        if key.model._meta.db_table not in tables:
+    for key in keys_to(model):
+        if key.model._meta.auto_created or key.model._meta.db_table not in tables:
             continue
         rows = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": owners})
         for holder, target in rows.values_list("pk", f"{key.name}__pk")[:_MAX_HOLDERS]:
@@ -107,17 +107,6 @@ def pending_among(link: Link, model: ModelClass, remote_pks: Collection[Any]) ->
     owners |= {pk_to_text(model, pk) for pk in remote_pks}
     pending = ChangeLog.objects.using(link.local).pending().of_objects(model, owners)
     return set(pending.values_list("object_id", flat=True))
-
-
-def _keys_to(model: ModelClass) -> Iterator[Any]:
-    """Yield the foreign keys that point to the model's own table."""
-    if model._meta.auto_created:
-        return
-    for relation in model._meta.get_fields(include_parents=False, include_hidden=True):
-        if relation.auto_created and not relation.concrete and (relation.one_to_one or relation.one_to_many):
-            key = relation.field  # type: ignore[union-attr]
-            if not key.model._meta.auto_created:
-                yield key
 
 
 def _translate(

@@ -47,7 +47,9 @@ class Found:
 
     def missing(self, object_ids: Iterable[str]) -> list[str]:
         """Return the objects that have no counterpart so far."""
-        return [each for each in object_ids if each not in self.pks and each not in self.problems and each not in self.taken]
+        return [
+            each for each in object_ids if each not in self.pks and each not in self.problems and each not in self.taken
+        ]
 
 
 def find(

@@ -126,8 +126,10 @@ def _sync_all(*, due_only: bool, limit: int | None, task_id: str, on_progress: P
     started = timezone.now()
     run = _Run(open_link(), task_id=task_id, on_progress=on_progress)
     report = Report()
-    newest = ChangeLog.objects.using(run.link.local).aggregate(newest=Max("id"))["newest"] or 0
-    for model in watched_models():
+    log = ChangeLog.objects.using(run.link.local)
+    newest = log.aggregate(newest=Max("id"))["newest"] or 0
+    waiting = log.models_with_pending()
+    for model in [each for each in watched_models() if each in waiting]:
         for ids in _pending_ids(run, model, newest, due_only=due_only):
             report += run.bring(Step(model, ids))
             if limit is not None and report.settled + len(report.failures) >= limit:
@@ -144,12 +146,16 @@ def _pending_ids(run: _Run, model: ModelClass, newest: int, *, due_only: bool) -
         log = ChangeLog.objects.using(run.link.local)
         selected = (log.due(timezone.now()) if due_only else log.pending()).of(model)
         page = list(
-            selected.filter(id__gt=last, id__lte=newest).order_by("id").values_list("id", "object_id")[: conf.batch_size]
+            selected.filter(id__gt=last, id__lte=newest)
+            .order_by("id")
+            .values_list("id", "object_id")[: conf.batch_size]
         )
         if not page:
             return
         last = page[-1][0]
-        if ids := [each for each in dict.fromkeys(object_id for _, object_id in page) if (model, each) not in run.failed]:
+        if ids := [
+            each for each in dict.fromkeys(object_id for _, object_id in page) if (model, each) not in run.failed
+        ]:
             yield ids
 
 

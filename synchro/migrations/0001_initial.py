@@ -2,8 +2,9 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import synchro.models
 from django.db import migrations, models
+
+import synchro.models
 
 
 class Migration(migrations.Migration):

@@ -107,6 +107,21 @@ def test_an_entry_s_details(admin_client: Client) -> None:
         assert part in found
 
 
+@override_settings(TIME_ZONE="Europe/Warsaw")
+def test_a_list_shows_seconds_in_the_site_s_time(admin_client: Client) -> None:
+    entry(date=factories.moment())
+
+    assert "2024-03-01 00:59:59" in page(admin_client, list_url(ChangeLog))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_without_time_zones(admin_client: Client, make: Any) -> None:
+    row = make()
+
+    with override_settings(USE_TZ=False):
+        assert "shop.Article" in page(admin_client, list_url(type(row)))
+
+
 def test_a_traceback_is_folded(admin_client: Client) -> None:
     row = attempt(task_id="5f0c")
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.assertions import assert_in_step, assert_nothing_pending, assert_same
 from tests.databases import Pair
 from tests.faults import ambiguous_twin, unreachable
 from tests.shop.models import Article
+from tests.translations import translated
 
 SUCCESS = "Synchronization performed successfully."
 NOTHING = "No changes since last synchronization."
@@ -113,8 +115,8 @@ def test_older_failures_are_mentioned(sqlite_pair: Pair) -> None:
     ]
 
 
-def test_in_another_language(sqlite_pair: Pair) -> None:
-    with translation.override("de"):
+def test_in_another_language(sqlite_pair: Pair, tmp_path: Path) -> None:
+    with translated(tmp_path), translation.override("de"):
         assert synchronize()[0] == "Keine Änderungen seit der letzten Synchronisierung."
 
 
@@ -196,6 +198,8 @@ def test_a_wrong_alias_is_found_by_the_checks(unblocked: None, capsys: pytest.Ca
     ],
 )
 def test_rubbish_in_a_setting(sqlite_pair: Pair, setting: str, value: Any) -> None:
+    factories.article()
+
     with override_settings(**{setting: value}), pytest.raises(CommandError, match=f"^{setting} is {value!r}"):
         synchronize()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.faults import ambiguous_twin, unreachable
 from tests.queries import queries
 from tests.shop.models import Article
 from tests.threads import PATIENCE, in_thread
+from tests.translations import translated
 
 SUCCESS = "Synchronization performed successfully."
 NOTHING = "No changes since last synchronization."
@@ -259,8 +261,9 @@ def test_remote_is_not_asked_to_show_the_page(browser: Client, sqlite_pair: Pair
     assert asked == []
 
 
-def test_in_another_language(browser: Client) -> None:
-    page = text(browser, headers={"accept-language": "de"})
+def test_in_another_language(browser: Client, tmp_path: Path) -> None:
+    with translated(tmp_path):
+        page = text(browser, headers={"accept-language": "de"})
 
     assert "Noch nie mit „sqlite_b“ synchronisiert." in page
 

@@ -1,8 +1,8 @@
 """The test project's models, by what is special about them."""
 
-from tests.shop.models.deletion import Bin, Box, Crate, Pile, Rack, Safe, Shelf
+from tests.shop.models.deletion import Bin, Box, Category, Crate, Pile, Rack, Safe, Shelf
 from tests.shop.models.inheritance import Cafe, CheapProduct, Event, Fair, Pizzeria, Place, Restaurant, Review, Venue
-from tests.shop.models.many_to_many import Account, Membership, Person, Playlist, Song, Team
+from tests.shop.models.many_to_many import Account, Club, Membership, Person, Player, Playlist, Song, Team
 from tests.shop.models.natural import Currency, Holiday, Namesake, Rate, Reading, Street, Town, Twin
 from tests.shop.models.plain import Article, City, Country, Product
 from tests.shop.models.primary_keys import Booking, Locker, Parcel, Seat, Tag
@@ -47,8 +47,10 @@ __all__ = [
     "Booking",
     "Box",
     "Cafe",
+    "Category",
     "CheapProduct",
     "City",
+    "Club",
     "Comment",
     "Country",
     "Crate",
@@ -78,6 +80,7 @@ __all__ = [
     "Pile",
     "Pizzeria",
     "Place",
+    "Player",
     "Playlist",
     "Product",
     "Profile",

@@ -39,3 +39,10 @@ class Pile(models.Model):
     """The database does not know of this foreign key."""
 
     shelf = models.ForeignKey(Shelf, on_delete=models.DO_NOTHING, db_constraint=False)
+
+
+class Category(models.Model):
+    """A tree that is deleted with its root."""
+
+    name = models.CharField(max_length=30)
+    parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE)

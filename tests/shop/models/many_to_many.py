@@ -50,3 +50,15 @@ class Membership(models.Model):
     person = models.ForeignKey(Person, on_delete=models.CASCADE)
     role = models.CharField(max_length=30, default="player")
     inviter = models.ForeignKey(Person, null=True, on_delete=models.SET_NULL, related_name="invitations")
+
+
+class Club(models.Model):
+    """Its members may be players that point back to it."""
+
+    name = models.CharField(max_length=50)
+    guests = models.ManyToManyField("shop.Player", related_name="guest_at")
+
+
+class Player(models.Model):
+    name = models.CharField(max_length=50)
+    club = models.ForeignKey(Club, on_delete=models.CASCADE)

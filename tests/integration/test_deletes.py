@@ -1,0 +1,472 @@
+"""A delete takes the object itself from REMOTE, never what is not ours, in an order that every vendor accepts."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from django.db.models import ProtectedError
+
+from synchro import DisableSynchroLog, engine
+from synchro.models import Attempt, ChangeLog, Reference
+from tests import factories
+from tests.assertions import (
+    assert_in_step,
+    assert_nothing_pending,
+    assert_not_on_remote,
+    assert_same_on_remote,
+    counterpart,
+)
+from tests.databases import Pair
+from tests.roads import ROADS, Road, pending_objects, run_task, sync
+from tests.shop.models import (
+    Article,
+    Author,
+    Bin,
+    Book,
+    Box,
+    Category,
+    City,
+    Country,
+    Crate,
+    Employee,
+    Locker,
+    Person,
+    Pile,
+    Playlist,
+    Product,
+    Rack,
+    Safe,
+    Shelf,
+    Song,
+    Tag,
+    Team,
+)
+
+# Before the first sync
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_added_and_deleted_before_the_sync_does_nothing(pair: Pair, bring: Road) -> None:
+    """Not even where REMOTE has a row with the same natural key or the same explicit primary key."""
+    theirs = [
+        factories.product(sku="chair", using=pair.remote),
+        factories.tag(slug="a", using=pair.remote),
+        factories.article(using=pair.remote),
+    ]
+    for each in (factories.product(sku="chair"), factories.tag(slug="a"), factories.article()):
+        each.delete()
+
+    bring()
+
+    for each in theirs:
+        each.refresh_from_db(using=pair.remote)
+    assert_nothing_pending()
+    assert Reference.objects.count() == 0
+    assert Reference.objects.using(pair.remote).count() == 0
+
+
+def test_added_and_deleted_twice_before_the_sync(pair: Pair) -> None:
+    for _ in range(2):
+        factories.tag(slug="a").delete()
+
+    sync()
+
+    assert_in_step(Tag)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_without_reference_and_natural_key_nothing_is_touched(pair: Pair, bring: Road) -> None:
+    """The same primary key alone does not tell that it is the same object."""
+    with DisableSynchroLog():
+        ours = [factories.tag(slug="a"), factories.make(Locker, number=1), factories.article(id=1001)]
+    theirs = [
+        factories.tag(slug="a", using=pair.remote),
+        factories.make(Locker, number=1, using=pair.remote),
+        factories.article(using=pair.remote),
+    ]
+    for each in ours:
+        each.delete()
+
+    bring()
+
+    for each in theirs:
+        each.refresh_from_db(using=pair.remote)
+    assert_nothing_pending()
+
+
+# The key lives again
+
+
+@pytest.mark.parametrize("bring", ROADS)
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [(Article, {"id": 5, "title": "x"}), (Tag, {"slug": "a"}), (Product, {"id": 7, "sku": "chair"})],
+    ids=["automatic", "explicit", "natural"],
+)
+def test_a_deleted_key_that_lives_again(pair: Pair, bring: Road, model: type, values: dict[str, object]) -> None:
+    first = factories.make(model, **values)
+    sync()
+    before = counterpart(first).pk
+    first.delete()
+    second = factories.make(model, **values)
+
+    bring()
+
+    assert_same_on_remote(second)
+    assert_in_step(model)
+    copy = counterpart(second)
+    assert (copy.pk == before) == (model is Tag), "an automatic key is not used again: it is another object"
+
+
+def test_a_deleted_key_that_lives_again_without_what_hung_on_it(pair: Pair) -> None:
+    """The members of the old object are not those of the new one."""
+    song = factories.song()
+    old = factories.playlist(song, id=5)
+    sync()
+    old.delete()
+    factories.playlist(id=5)
+
+    sync()
+
+    assert_in_step(Playlist, Song)
+    assert Playlist.objects.using(pair.remote).get().songs.using(pair.remote).count() == 0
+
+
+def test_deleted_added_and_deleted_again(pair: Pair) -> None:
+    factories.tag(slug="a")
+    sync()
+    Tag.objects.get().delete()
+    factories.tag(slug="a").delete()
+
+    sync()
+
+    assert_in_step(Tag)
+    assert_not_on_remote(Tag)
+
+
+def test_a_row_that_is_gone_from_remote_already(pair: Pair) -> None:
+    article = factories.article()
+    sync()
+    Article.objects.using(pair.remote).all().delete()
+    article.delete()
+
+    sync()
+
+    assert_nothing_pending()
+    assert Reference.objects.count() == 0
+    assert Reference.objects.using(pair.remote).count() == 0
+
+
+# Rows of REMOTE's own
+
+
+def test_rows_that_exist_only_on_remote_hold_a_delete_back(each_vendor: Pair) -> None:
+    country = factories.country()
+    other = factories.country()
+    sync()
+    theirs = [factories.city(country=counterpart(country), using=each_vendor.remote) for _ in range(3)]
+    country.delete()
+    other.delete()
+
+    (failure,) = engine.sync_pending().failures
+
+    assert (failure.model, failure.object_id) == ("shop.Country", ChangeLog.objects.pending().get().object_id)
+    assert failure.error == (
+        "Rows that exist only on REMOTE point to the object (3 shop.City), so it is not deleted there. "
+        "Move or delete those rows on REMOTE."
+    )
+    assert City.objects.using(each_vendor.remote).count() == 3
+    assert Country.objects.using(each_vendor.remote).count() == 1
+    for each in theirs:
+        each.delete(using=each_vendor.remote)
+
+    sync()
+
+    assert_in_step(Country, City)
+
+
+def test_rows_of_remote_in_two_tables_are_both_counted(pair: Pair) -> None:
+    shelf = factories.make(Shelf)
+    sync()
+    for model in (Bin, Box, Box):
+        factories.make(model, shelf=counterpart(shelf), using=pair.remote)
+    shelf.delete()
+
+    (failure,) = engine.sync_pending().failures
+
+    assert "(1 shop.Bin, 2 shop.Box)" in failure.error
+    assert Box.objects.using(pair.remote).exclude(shelf=None).count() == 2, "they are not ours to change"
+
+
+def test_a_held_delete_goes_through_when_its_pause_is_over(pair: Pair) -> None:
+    country = factories.country()
+    sync()
+    theirs = factories.city(country=counterpart(country), using=pair.remote)
+    country.delete()
+    engine.sync_due()
+    theirs.delete(using=pair.remote)
+
+    assert engine.sync_due().is_empty, "the entry waits"
+    ChangeLog.objects.pending().update(next_attempt_at=factories.moment())
+    report = engine.sync_due()
+
+    assert (report.synced, report.failures) == (1, ())
+    assert_in_step(Country, City)
+
+
+def test_members_that_remote_added_do_not_hold_a_delete_back(pair: Pair) -> None:
+    """Rows of an automatic through table belong to the object."""
+    playlist = factories.playlist()
+    sync()
+    counterpart(playlist).songs.add(factories.song(using=pair.remote))
+    playlist.delete()
+
+    sync()
+
+    assert_not_on_remote(Playlist)
+    assert Song.objects.using(pair.remote).count() == 1
+    assert_nothing_pending()
+
+
+# Rows of ours
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_children_of_every_kind(pair: Pair, bring: Road) -> None:
+    shelf = factories.make(Shelf)
+    for model in (Bin, Bin, Box, Box, Crate):
+        factories.make(model, shelf=shelf)
+    factories.make(Shelf, name="default")
+    sync()
+    shelf.delete()
+
+    bring()
+
+    assert_in_step(Shelf, Bin, Box, Crate)
+    assert Box.objects.using(pair.remote).filter(shelf=None).count() == 2
+
+
+@pytest.mark.mariadb
+def test_children_of_every_kind_in_any_order(each_vendor: Pair) -> None:
+    """Each change in a task of its own, in an order that nobody chose."""
+    shelves = [factories.make(Shelf) for _ in range(2)]
+    for shelf in shelves:
+        for model in (Bin, Box, Crate):
+            factories.make(model, shelf=shelf)
+    sync()
+    for shelf in shelves:
+        shelf.delete()
+    objects = pending_objects()
+    random.Random(7).shuffle(objects)
+
+    for label, object_id in objects:
+        assert run_task(label, object_id).failures == ()
+
+    assert_in_step(Shelf, Bin, Box, Crate)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+@pytest.mark.parametrize("model", [Safe, Rack])
+def test_children_that_protect(pair: Pair, bring: Road, model: type) -> None:
+    shelf = factories.make(Shelf)
+    child = factories.make(model, shelf=shelf)
+    sync()
+    child.delete()
+    shelf.delete()
+
+    bring()
+
+    assert_in_step(Shelf, model)
+
+
+def test_a_child_that_protects_lets_nothing_be_logged(pair: Pair) -> None:
+    shelf = factories.make(Shelf)
+    factories.make(Safe, shelf=shelf)
+    sync()
+    with pytest.raises(ProtectedError):
+        shelf.delete()
+
+    assert engine.sync_pending().is_empty
+    assert_in_step(Shelf, Safe)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_children_that_neither_django_nor_the_database_cares_for(pair: Pair, bring: Road) -> None:
+    """The pile goes on pointing to a shelf that is gone: on LOCAL, and so on REMOTE."""
+    shelf = factories.make(Shelf)
+    factories.make(Pile, shelf=shelf)
+    sync()
+    shelf.delete()
+
+    bring()
+
+    assert_not_on_remote(Shelf)
+    assert Pile.objects.using(pair.remote).count() == 1
+    assert_nothing_pending()
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_a_child_that_moves_before_its_parent_goes(pair: Pair, bring: Road) -> None:
+    old, new = factories.country(), factories.country()
+    city = factories.city(country=old)
+    sync()
+    city.country = new
+    city.save()
+    old.delete()
+
+    bring()
+
+    assert_in_step(Country, City)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_members_of_relations(pair: Pair, bring: Road) -> None:
+    """The rows of an automatic through table go with the object, those of an explicit one by their own entries."""
+    song = factories.song()
+    kept = factories.song()
+    playlist = factories.playlist(song, kept)
+    gone = factories.playlist(song)
+    ann, bob = factories.person(), factories.person()
+    ann.friends.add(bob)
+    team = factories.team(ann, bob)
+    sync()
+    song.delete()
+    gone.delete()
+    bob.delete()
+
+    bring()
+
+    assert_in_step(Playlist, Song, Person, Team)
+    assert_same_on_remote(playlist)
+
+
+# Many
+
+
+def test_a_queryset_of_a_thousand(pair: Pair) -> None:
+    country = factories.country()
+    for number in range(1000):
+        City(name=f"{number}", country=country).save(using=pair.local)
+    sync()
+    City.objects.exclude(name="500").delete()
+
+    report = sync()
+
+    assert report.synced == 999
+    assert_in_step(Country, City)
+    assert City.objects.using(pair.remote).get().name == "500"
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_a_tree(each_vendor: Pair, bring: Road) -> None:
+    root = factories.make(Category, name="root")
+    for name in "abc":
+        branch = factories.make(Category, name=name, parent=root)
+        for leaf in "12":
+            factories.make(Category, name=name + leaf, parent=branch)
+    factories.make(Category, name="other")
+    sync()
+    assert Category.objects.using(each_vendor.remote).count() == 11
+    root.delete()
+
+    bring()
+
+    assert_in_step(Category)
+    assert Category.objects.using(each_vendor.remote).get().name == "other"
+
+
+def test_a_tree_of_which_remote_holds_a_leaf(each_vendor: Pair) -> None:
+    """What does not lead to the leaf goes; what does stays whole."""
+    root = factories.make(Category, name="root")
+    left, right = (factories.make(Category, name=name, parent=root) for name in ("left", "right"))
+    sync()
+    leaf = factories.make(Category, name="leaf", parent=counterpart(right), using=each_vendor.remote)
+    root.delete()
+
+    report = engine.sync_pending()
+
+    assert len(report.failures) == 2
+    assert {each.name for each in Category.objects.using(each_vendor.remote).all()} == {"root", "right", "leaf"}
+    assert left.name == "left"
+    leaf.delete(using=each_vendor.remote)
+    sync()
+    assert_in_step(Category)
+
+
+# Circles
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_an_object_that_points_to_itself(each_vendor: Pair, bring: Road) -> None:
+    employee = factories.employee()
+    employee.manager = employee
+    employee.save()
+    sync()
+    employee.delete()
+
+    bring()
+
+    assert_in_step(Employee)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_two_objects_of_one_model_that_point_to_each_other(each_vendor: Pair, bring: Road) -> None:
+    first, second = factories.make(Category, name="1"), factories.make(Category, name="2")
+    first.parent, second.parent = second, first
+    first.save()
+    second.save()
+    sync()
+    Category.objects.all().delete()
+
+    bring()
+
+    assert_in_step(Category)
+    assert_not_on_remote(Category)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_two_objects_of_two_models_that_point_to_each_other(each_vendor: Pair, bring: Road) -> None:
+    book = factories.book()
+    book.author.best_book = book
+    book.author.save()
+    sync()
+    book.author.delete()
+
+    bring()
+
+    assert_in_step(Author, Book)
+    assert_not_on_remote(Author)
+
+
+def test_three_objects_in_a_circle_with_a_fourth_that_waits(each_vendor: Pair) -> None:
+    first, second, third = (factories.make(Category, name=name) for name in "123")
+    for child, parent in ((first, second), (second, third), (third, first)):
+        child.parent = parent
+        child.save()
+    fourth = factories.make(Category, name="4", parent=first)
+    sync()
+    Category.objects.all().delete()
+    assert fourth.pk
+
+    for label, object_id in pending_objects():
+        assert run_task(label, object_id).failures == ()
+
+    assert_in_step(Category)
+
+
+# Outcomes
+
+
+def test_a_delete_leaves_neither_references_nor_attempts(pair: Pair) -> None:
+    articles = [factories.article() for _ in range(3)]
+    sync()
+    articles[0].delete()
+    articles[1].delete()
+
+    report = sync()
+
+    assert report.by_model == {"shop.Article": 2}
+    assert Reference.objects.count() == Reference.objects.using(pair.remote).count() == 1
+    assert Attempt.objects.count() == 0
+    assert_in_step(Article)
