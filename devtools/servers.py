@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from devtools.environment import installed
-from devtools.processes import Processes, say
+from devtools.processes import Failure, Processes, say
 
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")  # for data that need not survive a power failure
 
@@ -73,6 +73,9 @@ def copy(binaries: Path, folder: Path) -> Path:
 def give_away(home: Path) -> dict[str, Any]:
     """Give a folder to nobody, as PostgreSQL refuses to be root; return the options that start a process so."""
     nobody = pwd.getpwnam("nobody")
+    closed = [path for path in home.parents if not path.stat().st_mode & 0o001]
+    if closed:
+        raise Failure(f"PostgreSQL runs as nobody, who may not enter {closed[-1]}. Set TMPDIR to another folder.")
     for path in (home, *home.rglob("*")):
         os.chown(path, nobody.pw_uid, nobody.pw_gid)
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}

@@ -86,7 +86,7 @@ def debug_is_a_boolean(**kwargs: Any) -> list[CheckMessage]:
 
 def batch_size_is_a_number(**kwargs: Any) -> list[CheckMessage]:
     """E008: SYNCHRO_BATCH_SIZE is no whole number of at least 1."""
-    return _setting("E008", lambda: conf.batch_size, hint="SYNCHRO_BATCH_SIZE = 500")
+    return _setting("E008", lambda: conf.batch_size, hint="SYNCHRO_BATCH_SIZE = 1000")
 
 
 def max_attempts_is_a_number(**kwargs: Any) -> list[CheckMessage]:
@@ -250,7 +250,7 @@ def _watched() -> list[ModelClass]:
 
 
 def _field_names(model: ModelClass) -> list[str]:
-    return [field.name for field in model._meta.fields]
+    return [field.name for field in (*model._meta.fields, *model._meta.many_to_many)]
 
 
 def _complaints_about_skip(model: ModelClass) -> list[str]:

@@ -58,7 +58,7 @@ def model_label(model: ModelClass) -> str:
 
 
 def skipped_fields(model: ModelClass) -> frozenset[str]:
-    """Return the names of the fields that REMOTE keeps for itself (SYNCHRO_SKIP)."""
+    """Return the names of the fields, also many-to-many ones, that REMOTE keeps for itself (SYNCHRO_SKIP)."""
     return frozenset(getattr(model, "SYNCHRO_SKIP", ()))
 
 
@@ -155,7 +155,7 @@ def _automatic_relations(specs: tuple[Spec, ...]) -> tuple[ManyToMany, ...]:
     for model in apps.get_models():
         for field in model._meta.local_many_to_many:
             through: Any = field.remote_field.through
-            if not through._meta.auto_created:
+            if not through._meta.auto_created or field.name in skipped_fields(model):
                 continue
             source = through._meta.get_field(field.m2m_field_name())
             target = through._meta.get_field(field.m2m_reverse_field_name())
@@ -195,9 +195,9 @@ def _belongings(model: ModelClass) -> Iterator[ModelClass]:
     yield from model._meta.get_parent_list()
     for each in (model, *model._meta.get_parent_list()):
         for field in each._meta.local_many_to_many:
-            through = field.remote_field.through
-            if not through._meta.auto_created:  # type: ignore[union-attr]
-                yield through  # type: ignore[misc]
+            through: Any = field.remote_field.through
+            if not through._meta.auto_created and field.name not in skipped_fields(each):
+                yield through
 
 
 def _in_dependency_order(models: Iterable[ModelClass]) -> list[ModelClass]:

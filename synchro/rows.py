@@ -39,6 +39,26 @@ def insert(
         _insert(model, chunk, using=using, fields=chosen, on_conflict=on_conflict)
 
 
+def insert_missing(
+    model: type[Model],
+    objects: Sequence[Any],
+    *,
+    using: str,
+    returning: Sequence[Field[Any, Any]],
+) -> list[tuple[Any, ...]]:
+    """Insert the objects that no unique index refuses.
+
+    Returns:
+        The ``returning`` columns of those that were inserted, in any order; none where the vendor does not tell.
+    """
+    fields = insertable(model)
+    if staging.can_stage(using, objects, fields):
+        ignore = OnConflict.IGNORE
+        return staging.insert(model, objects, using=using, fields=fields, on_conflict=ignore, returning=returning)
+    insert(model, objects, using=using, fields=fields, ignore_conflicts=True)
+    return []
+
+
 def insert_returning(
     model: type[Model],
     objects: Sequence[Any],

@@ -14,5 +14,5 @@ class SynchroTasksConfig(AppConfig):
         from synchro_tasks import checks, dispatch, schedule
 
         dispatch.connect()
-        schedule.connect(self)
+        schedule.connect()
         checks.register()

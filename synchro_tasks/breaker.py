@@ -10,11 +10,11 @@ from threading import Lock
 class Breaker:
     """Keeps callers away from what fails, and lets one of them through now and then to see whether it is back.
 
-    The pause between two tries is ``shortest`` seconds, or a hundred times as long as the last failure took where that
-    is more: what fails slowly costs its callers one per cent of their time at most. Any number of threads may use it.
+    The pause between two tries is ``shortest`` seconds, or fifty times as long as the last failure took where that is
+    more: what fails slowly costs its callers two per cent of their time at most. Any number of threads may use it.
     """
 
-    _COST = 100
+    _COST = 50
 
     def __init__(
         self, *, shortest: float = 5.0, longest: float = 300.0, clock: Callable[[], float] = time.monotonic

@@ -11,7 +11,7 @@ from celery import current_app
 from synchro.conf import conf
 from synchro.signals import changes_logged
 from synchro_tasks import publisher
-from synchro_tasks.tasks import replicate
+from synchro_tasks.tasks import checkpoint, replicate
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def connect() -> None:
 def queue_changes(objects: Sequence[Named], **kwargs: Any) -> None:
     """Queue the objects that a transaction has changed; receiver of ``changes_logged``.
 
-    It may fail to: then the objects wait in the log for the next checkpoint.
+    Where that fails the objects wait in the log for the next checkpoint. One is queued as soon as queueing works again.
     """
     if conf.remote is None:
         return
@@ -39,7 +39,7 @@ def queue_changes(objects: Sequence[Named], **kwargs: Any) -> None:
         for call in calls:
             replicate.apply(call, throw=False)
     else:
-        publisher.publish(replicate, calls)
+        publisher.publish(replicate, calls, after_gap=checkpoint)
 
 
 def wakeups(objects: Sequence[Named], batch_size: int) -> Iterator[Named]:

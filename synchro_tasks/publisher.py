@@ -17,11 +17,13 @@ from synchro_tasks.breaker import Breaker
 
 logger = logging.getLogger(__name__)
 
+#: The arguments of a task.
+Args = tuple[str, ...]
 #: kombu.Producer; its type stubs do not know batch() yet.
 _Producer = Any
 
-#: Seconds for each step of talking to the broker: connecting, sending, an answer.
-_TIMEOUT = 0.05
+#: Seconds for each step of talking to the broker. A request waits for one at most; a busy machine needs some at times.
+_TIMEOUT = 0.1
 #: The same for each transport in its own words, and no second try of kombu's.
 _BOUNDED = {
     "socket_connect_timeout": _TIMEOUT,  # Redis
@@ -45,8 +47,12 @@ class Publisher:
         self._breaker = Breaker()
         self._idle: deque[_Producer] = deque()
 
-    def publish(self, task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> bool:
-        """Publish one message for each tuple of arguments and return whether that worked; never raise."""
+    def publish(self, task: Task[Any, Any], calls: Sequence[Args], *, after_gap: Task[Any, Any] | None = None) -> bool:
+        """Publish one message for each tuple of arguments and return whether that worked; never raise.
+
+        Args:
+            after_gap: published once, without arguments, when this works again after messages could not be published.
+        """
         if not self._breaker.allows():
             return False
         started = time.monotonic()
@@ -58,12 +64,18 @@ class Publisher:
             return False
         if self._breaker.succeeded():
             logger.info("broker takes tasks again")
+            if after_gap is not None:
+                return self.publish(after_gap, [()])
         return True
 
-    def _publish(self, task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> None:
-        try:
-            producer = self._idle.pop()
-        except IndexError:
+    def close(self) -> None:
+        """Close the connections that nobody uses at the moment."""
+        while (producer := self._take()) is not None:
+            producer.connection.collect()
+
+    def _publish(self, task: Task[Any, Any], calls: Sequence[Args]) -> None:
+        producer = self._take()
+        if producer is None:
             return self._publish_with(_connect(task), task, calls)
         started = time.monotonic()
         try:
@@ -71,12 +83,18 @@ class Publisher:
         except Exception:
             # The broker has closed the connection since it was used last, or is gone: a new one tells. But silence is
             # waited for only once.
-            self._idle.clear()
+            self.close()
             if time.monotonic() - started > _TIMEOUT / 2:
                 raise
             self._publish_with(_connect(task), task, calls)
 
-    def _publish_with(self, producer: _Producer, task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> None:
+    def _take(self) -> _Producer | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _publish_with(self, producer: _Producer, task: Task[Any, Any], calls: Sequence[Args]) -> None:
         try:
             with producer.batch() if len(calls) > 1 else nullcontext():
                 for call in calls:
@@ -90,7 +108,7 @@ class Publisher:
             producer.connection.collect()
 
 
-def _send(producer: _Producer, task: Task[Any, Any], args: tuple[Any, ...]) -> None:
+def _send(producer: _Producer, task: Task[Any, Any], args: Args) -> None:
     """Send one message like ``apply_async``, but without what a caller would get back: in two thirds of the time."""
     app: Any = task.app
     options = app.amqp.router.route({}, task.name, args, {}, task)
@@ -123,12 +141,12 @@ def _bounded_connection(app: Any) -> Connection:
 
 
 def _names(error: BaseException) -> str:
-    """Return the classes of an error and of what caused it; their messages may quote the broker's password."""
-    names = []
-    each: BaseException | None = error
-    while each is not None:
-        names.append(type(each).__name__)
-        each = each.__cause__ or each.__context__
+    """Return the classes of an error and of what led to it; their messages may quote the broker's password."""
+    names = [type(error).__name__]
+    before = error.__cause__ or error.__context__
+    while before is not None and not isinstance(error, OSError):
+        names.append(type(before).__name__)
+        error, before = before, before.__cause__ or before.__context__
     return " < ".join(dict.fromkeys(names))
 
 
@@ -136,9 +154,9 @@ _publisher = Publisher()
 _inherited: list[Publisher] = []
 
 
-def publish(task: Task[Any, Any], calls: Sequence[tuple[Any, ...]]) -> bool:
-    """Publish with the publisher of this process."""
-    return _publisher.publish(task, calls)
+def publish(task: Task[Any, Any], calls: Sequence[Args], *, after_gap: Task[Any, Any] | None = None) -> bool:
+    """Publish with the publisher of this process; see ``Publisher.publish``."""
+    return _publisher.publish(task, calls, after_gap=after_gap)
 
 
 def start_afresh() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.apps import AppConfig, apps
+from django.apps import apps
 from django.db import connections, router, transaction
 from django.db.models.signals import post_migrate
 
@@ -22,15 +22,14 @@ _EXPIRES = 600
 _MARKER = "beat_entry"
 
 
-def connect(app: AppConfig) -> None:
-    """Make the entry whenever a database has been migrated or flushed, if it was never made there."""
-    post_migrate.connect(install, sender=app, dispatch_uid="synchro_tasks.schedule")
+def connect() -> None:
+    """Make the entry whenever beat's database has been migrated or flushed, if it was never made there."""
+    if apps.is_installed("django_celery_beat"):
+        post_migrate.connect(install, sender=apps.get_app_config("django_celery_beat"))
 
 
 def install(using: str, **kwargs: Any) -> None:
     """Make the entry in the database that beat reads, unless it was made there before; receiver of ``post_migrate``."""
-    if not apps.is_installed("django_celery_beat"):
-        return
     from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
     if using != router.db_for_write(PeriodicTask) or not _has_tables(using, PeriodicTask, Option):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Field, Model
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 from django.dispatch import Signal
@@ -88,11 +88,33 @@ def _update(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
 def _delete(link: Link, model: ModelClass, pks: Sequence[Any]) -> None:
     if not pks:
         return
+    if not connections[link.remote].features.can_defer_constraint_checks:
+        # Vendors that check row by row refuse to delete a row that points to itself, or to one that comes later.
+        release(link, model, pks, only_to_itself=True)
     for key in keys_to(model):
         if key.model._meta.auto_created:
             links = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": pks})
             links._raw_delete(link.remote)
     model._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)
+
+
+def goes_together(link: Link, model: ModelClass) -> bool:
+    """Tell whether rows of the model that point to each other can be deleted with one statement."""
+    to_itself = [key for key in keys_to(model) if key.model is model]
+    return connections[link.remote].features.can_defer_constraint_checks or all(key.null for key in to_itself)
+
+
+def release(link: Link, model: ModelClass, pks: Sequence[Any], *, only_to_itself: bool = False) -> bool:
+    """Empty the nullable foreign keys of rows that are about to be deleted; tell whether there are any such keys."""
+    keys = [
+        key
+        for key in model._meta.local_concrete_fields
+        if key.remote_field is not None and key.null and not (only_to_itself and key.related_model is not model)
+    ]
+    if keys and pks:
+        rows_to_delete = model._base_manager.using(link.remote).filter(pk__in=pks)
+        rows_to_delete.update(**{key.attname: None for key in keys})
+    return bool(keys)
 
 
 def primary_key_fields(model: ModelClass) -> list[Field[Any, Any]]:

@@ -18,10 +18,10 @@ from django.utils.translation import gettext
 
 from synchro import rows
 from synchro.engine import conflicts, locks
-from synchro.engine.apply import Plan, write
+from synchro.engine.apply import Plan, goes_together, release, write
 from synchro.engine.link import Link, one_process, remote_transaction
 from synchro.engine.members import sync_members
-from synchro.engine.relations import Target, Translation, pending_among, pointing_to, translate
+from synchro.engine.relations import Holder, Target, Translation, pending_among, pointing_to, translate
 from synchro.engine.resolve import Found, find, find_deleted
 from synchro.exceptions import CounterpartTaken, HeldByRemoteRows
 from synchro.keys import pk_from_text, pk_to_text
@@ -132,6 +132,8 @@ class _Batch:
         self.outcome.failures |= found.problems
         counterparts = self._without_losers(found.pks, found)
         held = self._held(counterparts)
+        if self.step.breaks_cycle:
+            self._let_go({each: counterparts[each] for each in held & self.outcome.blocked.keys()})
         for each in deleted:
             if each in self.outcome.failures or each in self.outcome.lost or each in held:
                 continue
@@ -156,14 +158,9 @@ class _Batch:
 
     def _held(self, counterparts: Mapping[str, Any]) -> set[str]:
         """Return the objects that rows on REMOTE point to: blocked where those rows are about to go, failed elsewhere."""
-        together = connections[self.link.remote].features.can_defer_constraint_checks
-        held = set()
-        for each, holders in pointing_to(self.link, self.model, counterparts).items():
-            planned = set(counterparts.values()) if together else {counterparts[each]}
-            others = [holder for holder in holders if not (holder.model is self.model and holder.pk in planned)]
-            if not others:
-                continue
-            held.add(each)
+        holders = pointing_to(self.link, self.model, counterparts)
+        held = self._held_back(counterparts, holders)
+        for each, others in held.items():
             waiting: set[Target] = set()
             for model in {holder.model for holder in others}:
                 pks = [holder.pk for holder in others if holder.model is model]
@@ -174,7 +171,32 @@ class _Batch:
                 self.outcome.holders |= waiting
             else:
                 self.outcome.failures[each] = _held_by(others)
-        return held
+        return set(held)
+
+    def _held_back(
+        self, counterparts: Mapping[str, Any], holders: Mapping[str, list[Holder]]
+    ) -> dict[str, list[Holder]]:
+        """Return the rows that keep each object, without rows that go in the same statement and without itself."""
+        together = goes_together(self.link, self.model)
+        held: dict[str, list[Holder]] = {}
+        while True:
+            going = {(self.model, pk) for each, pk in counterparts.items() if each not in held} if together else set()
+            found = {
+                each: others
+                for each, all_holders in holders.items()
+                if (others := [holder for holder in all_holders if (holder.model, holder.pk) not in going])
+                and any((holder.model, holder.pk) != (self.model, counterparts[each]) for holder in others)
+            }
+            if found.keys() == held.keys():
+                return held
+            held = found
+
+    def _let_go(self, counterparts: Mapping[str, Any]) -> None:
+        """Empty the nullable foreign keys of rows that are to be deleted, so that they hold back no others; they go afterwards."""
+        if release(self.link, self.model, list(counterparts.values())):
+            self.outcome.postponed |= counterparts.keys()
+            for each in counterparts:
+                del self.outcome.blocked[each]
 
     def _settle_delete(self, object_id: str) -> None:
         """Let the entries up to the last delete arrive; later ones belong to a new object with the same key."""

@@ -41,8 +41,12 @@ def lock_objects(link: Link, model: ModelClass, object_ids: Sequence[str]) -> di
     if missing:
         type_id = _type_id(link, model)
         placeholders = [ReferenceRow(type_id, link.local_identity, None, object_id) for object_id in missing]
-        rows.insert(Reference, placeholders, using=link.remote, ignore_conflicts=True)
-        locked |= _lock(link, model, missing)
+        meta = Reference._meta
+        returning: list[Any] = [meta.pk, meta.get_field("remote_object_id")]
+        made = rows.insert_missing(Reference, placeholders, using=link.remote, returning=returning)
+        locked |= {local_text: Mirror(pk, None) for pk, local_text in made}
+        if rest := [each for each in missing if each not in locked]:
+            locked |= _lock(link, model, rest)
     return locked
 
 

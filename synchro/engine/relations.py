@@ -96,8 +96,13 @@ def pointing_to(link: Link, model: ModelClass, remote_pks: Mapping[str, Any]) ->
         if key.model._meta.auto_created or key.model._meta.db_table not in tables:
             continue
         rows = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": owners})
-        for holder, target in rows.values_list("pk", f"{key.name}__pk")[:_MAX_HOLDERS]:
-            holders.setdefault(owners[target], []).append(Holder(key.model._meta.concrete_model, holder))
+        found = list(rows.values_list("pk", f"{key.name}__pk")[:_MAX_HOLDERS])
+        model_of_key = key.model._meta.concrete_model
+        # Where no constraint forbids it, LOCAL's rows may go on pointing to what is gone, and so may their copies.
+        ours = {} if key.db_constraint else owners_of(link, model_of_key, [holder for holder, _ in found])
+        for holder, target in found:
+            if holder not in ours:
+                holders.setdefault(owners[target], []).append(Holder(model_of_key, holder))
     return holders
 
 

@@ -167,6 +167,7 @@ class _Run:
         self.task_id = task_id
         self.on_progress = on_progress
         self.failed: dict[Target, str] = {}
+        self._recorded: set[Target] = set()
 
     def try_failures_again(self, report: Report) -> Report:
         """Try objects again that were in each other's way, such as one that takes over a unique value, while that helps."""
@@ -280,10 +281,13 @@ class _Run:
         log.append_changes(step.model, [each for each in step.ids if each not in logged])
 
     def _fail(self, model: ModelClass, object_id: str, error: Exception) -> Report:
-        """Record a failed attempt at one object."""
+        """Record a failed attempt at one object, at most one in a run."""
         sentence = errors.describe(error)
-        self.failed[(model, object_id)] = sentence
-        record_failure(model, object_id, error, task_id=self.task_id)
+        target = (model, object_id)
+        self.failed[target] = sentence
+        if target not in self._recorded:
+            self._recorded.add(target)
+            record_failure(model, object_id, error, task_id=self.task_id)
         return Report(failures=(Failure(model_label(model), object_id, sentence),))
 
 

@@ -42,7 +42,7 @@ OFTEN = "from django_celery_beat.models import IntervalSchedule; IntervalSchedul
 
 
 @dataclass
-class Site:
+class Example:
     """The example on this machine: what compose.yaml says, with this machine's addresses."""
 
     local: str
@@ -129,6 +129,13 @@ class Site:
                 process.wait()
 
 
+def require(name: str, server: object) -> None:
+    """Skip where a server does not answer; fail in CI."""
+    if server is None:
+        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        give_up(servers.missing[name])
+
+
 def words(command: str) -> list[str]:
     """Split a command like Docker: quotes hold words together."""
     return shlex.split(command)
@@ -179,51 +186,53 @@ def empty_broker() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Both databases migrated by the service `migrate`, web, worker, beat and Flower running and healthy."""
+def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+    """Both databases migrated by the service `migrate`; web, worker, beat and Flower started."""
+    require("postgres", servers.postgres())
+    require("redis", servers.redis())
     run = secrets.token_hex(4)
     with (
         database(f"synchro_compose_{run}_a") as local,
         database(f"synchro_compose_{run}_b") as remote,
         empty_broker() as broker,
     ):
-        site = Site(local, remote, broker, tmp_path_factory.mktemp("compose"))
+        example = Example(local, remote, broker, tmp_path_factory.mktemp("compose"))
         try:
-            assert site.start("migrate").wait(PATIENCE) == 0, site.log("migrate")
-            site.manage("shell", "--command", OFTEN)
+            assert example.start("migrate").wait(PATIENCE) == 0, example.log("migrate")
+            example.manage("shell", "--command", OFTEN)
             for service in ("web", "worker", "beat", "flower"):
-                site.start(service)
-            yield site
+                example.start(service)
+            yield example
         finally:
-            site.stop()
+            example.stop()
 
 
 @pytest.mark.parametrize("service", ["web", "worker", "beat", "flower"])
-def test_it_becomes_healthy(site: Site, service: str) -> None:
-    site.wait_until_healthy(service)
+def test_it_becomes_healthy(example: Example, service: str) -> None:
+    example.wait_until_healthy(service)
 
 
-def test_the_site_answers(site: Site) -> None:
-    site.wait_until_healthy("web")
-    with urlopen(f"http://127.0.0.1:{site.ports['8000']}/admin/login/", timeout=10) as page:
+def test_the_site_answers(example: Example) -> None:
+    example.wait_until_healthy("web")
+    with urlopen(f"http://127.0.0.1:{example.ports['8000']}/admin/login/", timeout=10) as page:
         text = page.read().decode()
     (style,) = re.findall(r'href="(/static/admin/css/base[^"]*)"', text)
-    with urlopen(f"http://127.0.0.1:{site.ports['8000']}{style}", timeout=10) as sheet:
+    with urlopen(f"http://127.0.0.1:{example.ports['8000']}{style}", timeout=10) as sheet:
         assert sheet.status == 200
 
 
-def test_flower_asks_for_the_password(site: Site) -> None:
-    site.wait_until_healthy("flower")
+def test_flower_asks_for_the_password(example: Example) -> None:
+    example.wait_until_healthy("flower")
     with pytest.raises(HTTPError, match="401"):
-        urlopen(f"http://127.0.0.1:{site.ports['5555']}/", timeout=10)
+        urlopen(f"http://127.0.0.1:{example.ports['5555']}/", timeout=10)
 
 
-def test_a_save_arrives_on_remote(site: Site) -> None:
-    site.wait_until_healthy("worker")
-    site.manage(
+def test_a_save_arrives_on_remote(example: Example) -> None:
+    example.wait_until_healthy("worker")
+    example.manage(
         "shell", "--command", "from atlas.models import Continent; Continent(code='AN', name='Antarctica').save()"
     )
     count = "from atlas.models import Continent; print(Continent.objects.using('remote').filter(code='AN').count())"
     deadline = time.monotonic() + PATIENCE
-    while site.manage("shell", "--verbosity", "0", "--command", count).strip() != "1":
-        assert time.monotonic() < deadline, site.log("worker")
+    while example.manage("shell", "--verbosity", "0", "--command", count).strip() != "1":
+        assert time.monotonic() < deadline, example.log("worker")

@@ -134,7 +134,7 @@ def test_objects_that_fail_are_listed(sqlite_pair: Pair, capsys: pytest.CaptureF
     article = factories.article()
     twins = [ambiguous_twin(sqlite_pair) for _ in range(2)]
 
-    assert shell("--verbosity=2", "--no-color") == 1
+    assert shell("--verbosity=2", "--no-color", "--skip-checks") == 1
 
     out, err = capsys.readouterr()
     head, *failures = err.splitlines()
@@ -149,7 +149,7 @@ def test_remote_is_down(sqlite_pair: Pair, capsys: pytest.CaptureFixture[str]) -
     factories.article()
 
     with unreachable(sqlite_pair.remote):
-        assert shell("--no-color") == 1
+        assert shell("--no-color", "--skip-checks") == 1
 
     _, err = capsys.readouterr()
     assert re.fullmatch(rf"CommandError: A database could not be used: .*\. {STAYS}\n", err)
@@ -175,7 +175,7 @@ def test_a_server_that_is_down(postgres_pair: Pair, monkeypatch: pytest.MonkeyPa
 
 @override_settings(SYNCHRO_REMOTE=None)
 def test_without_remote(unblocked: None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert shell("--no-color") == 1
+    assert shell("--no-color", "--skip-checks") == 1
     assert capsys.readouterr().err.startswith("CommandError: SYNCHRO_REMOTE is not set, so changes are only logged.")
 
 
@@ -241,7 +241,7 @@ def test_an_interrupted_run_goes_on_with_the_next(pair: Pair, capsys: pytest.Cap
         factories.article()
 
     with interrupted_after(3, using=pair.remote):
-        assert shell("--no-color") == 130
+        assert shell("--no-color", "--skip-checks") == 130
 
     assert capsys.readouterr().err == (f"CommandError: Interrupted. {STAYS[:-1]}, and the next run goes on with it.\n")
     assert Article.objects.using(pair.remote).count() == 2

@@ -69,7 +69,7 @@ def test_a_success_lets_everybody_through_again(breaker: Breaker, clock: Clock) 
 
 @pytest.mark.parametrize(
     ("took", "pause"),
-    [(0.0, 5), (0.002, 5), (0.05, 5), (0.1, 10), (1.0, 100), (10.0, 300)],
+    [(0.0, 5), (0.002, 5), (0.1, 5), (0.2, 10), (1.0, 50), (10.0, 300)],
 )
 def test_what_fails_slowly_is_left_alone_longer(breaker: Breaker, clock: Clock, took: float, pause: float) -> None:
     breaker.failed(took)

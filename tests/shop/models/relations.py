@@ -100,9 +100,10 @@ class Grant(models.Model):
 
 
 class Lease(models.Model):
-    """A foreign key that each side keeps for itself."""
+    """A foreign key and a many-to-many relation that each side keeps for itself."""
 
-    SYNCHRO_SKIP = ("landlord",)
+    SYNCHRO_SKIP = ("landlord", "tenants")
 
     name = models.CharField(max_length=50)
     landlord = models.ForeignKey(Country, null=True, on_delete=models.SET_NULL)
+    tenants = models.ManyToManyField("shop.Person")

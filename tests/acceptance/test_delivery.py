@@ -1,0 +1,204 @@
+"""From a save to REMOTE by real processes: a worker, beat and Redis, killed and restarted at the worst moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from django.core.management.sql import emit_post_migrate_signal
+from django.db import connections, transaction
+from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
+
+from synchro.models import Attempt, ChangeLog
+from synchro_tasks import publisher
+from tests import factories
+from tests.acceptance.processes import Process, Site, wait_until
+from tests.assertions import assert_in_step, assert_same_on_remote
+from tests.shop.models import Article, Tag
+
+pytestmark = [pytest.mark.postgres, pytest.mark.redis]
+
+
+@pytest.fixture(autouse=True)
+def own_broker(site: Site) -> Iterator[None]:
+    """What the test itself saves is queued in the site's broker."""
+    publisher.start_afresh()
+    yield
+    publisher.start_afresh()
+
+
+def wait_until_nothing_is_pending() -> None:
+    wait_until(lambda: not ChangeLog.objects.pending().exists(), "nothing is pending")
+
+
+def save_articles(count: int) -> list[Article]:
+    """Save objects, each in a transaction of its own."""
+    return [factories.article() for _ in range(count)]
+
+
+@contextmanager
+def remote_held_up(site: Site) -> Iterator[None]:
+    """Let every write of an article on REMOTE wait until the block ends."""
+    other = connections[site.pair.remote].copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {Article._meta.db_table} IN EXCLUSIVE MODE")
+    try:
+        yield
+    finally:
+        other.rollback()
+        other.close()
+
+
+def waiting_backends(site: Site) -> list[int]:
+    """Return the processes of REMOTE's server that wait for a lock."""
+    connection = connections[site.pair.remote]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return [pid for (pid,) in cursor.fetchall()]
+
+
+def wait_until_a_worker_writes(site: Site) -> None:
+    wait_until(lambda: waiting_backends(site), "a worker is in the middle of writing")
+
+
+def children(process: Process) -> list[int]:
+    pid = process.popen.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def start_beat(site: Site) -> Process:
+    """Start beat with the entry that migrate makes, every second instead of every minute."""
+    emit_post_migrate_signal(verbosity=0, interactive=False, db=site.pair.local)
+    every_second = IntervalSchedule.objects.create(every=1, period=IntervalSchedule.SECONDS)
+    assert PeriodicTask.objects.update(interval=every_second) == 1
+    PeriodicTasks.update_changed()
+    return site.start_beat()
+
+
+def test_what_is_saved_changed_and_deleted_arrives(site: Site) -> None:
+    site.start_worker()
+
+    article, other = factories.article(), factories.article()
+    wait_until_nothing_is_pending()
+    assert_same_on_remote(article)
+
+    article.title = "changed"
+    article.save()
+    other.delete()
+    wait_until_nothing_is_pending()
+    assert_in_step(Article)
+
+
+def test_large_transactions_arrive_whole_with_two_workers_and_no_checkpoint(site: Site) -> None:
+    for name in ("one", "two"):
+        site.start_worker(name, ready=False)
+
+    with transaction.atomic(using=site.pair.local):
+        for _ in range(1200):
+            factories.article()
+        for _ in range(30):
+            factories.tag()
+
+    wait_until_nothing_is_pending()
+    assert_in_step(Article, Tag)
+
+
+def test_a_worker_that_is_killed_while_it_writes_loses_and_doubles_nothing(site: Site) -> None:
+    start_beat(site)
+    first = site.start_worker("first", concurrency=2)
+    save_articles(100)
+    wait_until_nothing_is_pending()
+
+    with remote_held_up(site):
+        save_articles(200)
+        wait_until_a_worker_writes(site)
+        first.kill()
+    assert ChangeLog.objects.pending().count() >= 200
+    site.start_worker("second", concurrency=2, ready=False)
+    save_articles(20)
+
+    wait_until_nothing_is_pending()
+    assert_in_step(Article)
+    assert Article.objects.using(site.pair.remote).count() == 320
+
+
+def test_a_child_of_a_worker_that_is_killed_loses_and_doubles_nothing(site: Site) -> None:
+    start_beat(site)
+    worker = site.start_worker(concurrency=2)
+
+    with remote_held_up(site):
+        save_articles(50)
+        wait_until_a_worker_writes(site)
+        for pid in children(worker):
+            os.kill(pid, signal.SIGKILL)
+
+    wait_until_nothing_is_pending()
+    assert_in_step(Article)
+
+
+def test_the_checkpoint_brings_what_an_emptied_broker_has_lost(site: Site) -> None:
+    site.start_worker(concurrency=2)
+
+    with remote_held_up(site):
+        save_articles(200)
+        wait_until_a_worker_writes(site)
+        assert site.forget_messages() > 0
+    start_beat(site)
+    save_articles(20)
+
+    wait_until_nothing_is_pending()
+    assert_in_step(Article)
+
+
+def test_beat_starts_a_checkpoint_that_needs_no_queued_task(site: Site) -> None:
+    save_articles(10)
+    site.forget_messages()
+
+    site.start_worker()
+    start_beat(site)
+
+    wait_until_nothing_is_pending()
+    assert_in_step(Article)
+
+
+def test_a_worker_that_is_asked_to_stop_finishes_and_leaves_the_rest_to_the_next_one(site: Site) -> None:
+    first = site.start_worker("first")
+
+    with remote_held_up(site):
+        save_articles(50)
+        wait_until_a_worker_writes(site)
+        first.popen.send_signal(signal.SIGTERM)
+        first.wait_for("Warm shutdown")
+    wait_until(lambda: not first.is_running, "the worker has ended")
+    assert first.popen.returncode == 0
+    save_articles(20)
+    site.start_worker("second", ready=False)
+
+    wait_until_nothing_is_pending()
+    assert_in_step(Article)
+
+
+def test_a_connection_to_remote_that_is_lost_while_writing_is_retried(site: Site) -> None:
+    worker = site.start_worker()
+
+    with remote_held_up(site):
+        (article,) = save_articles(1)
+        wait_until_a_worker_writes(site)
+        with connections[site.pair.remote].cursor() as cursor:
+            for pid in waiting_backends(site):
+                cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        worker.wait_for("retry: Retry in")
+
+    wait_until_nothing_is_pending()
+    assert_same_on_remote(article)
+    (attempt,) = Attempt.objects.all()
+    assert attempt.object_id == str(article.pk)
+    assert attempt.task_id in worker.log
+    assert "Traceback" not in worker.log.partition("retry: Retry in")[2]

@@ -1,0 +1,454 @@
+"""The project's own signal handlers run for what the engine writes on REMOTE, as they would there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from django.db.models import F
+from django.db.models.signals import ModelSignal, m2m_changed, post_delete, post_save, pre_delete, pre_save
+
+from synchro import DisableSynchroLog, disable_synchro_log, engine
+from synchro.models import Attempt, ChangeLog
+from tests import factories
+from tests.assertions import (
+    assert_in_step,
+    assert_nothing_pending,
+    assert_same_on_remote,
+    counterpart,
+    logged,
+)
+from tests.databases import Pair
+from tests.handlers.models import Agent, Express, Shipment
+from tests.queries import kinds, queries
+from tests.roads import ROADS, Road, sync
+from tests.shop.models import Country, Holiday, Invoice, Stamped
+
+Handler = Callable[..., None]
+Connect = Callable[[ModelSignal, Any, Handler], None]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Connect handlers to signals for the time of the test."""
+    connected: list[tuple[ModelSignal, Handler, Any]] = []
+
+    def _connect(signal: ModelSignal, sender: Any, handler: Handler) -> None:
+        signal.connect(handler, sender=sender, weak=False)
+        connected.append((signal, handler, sender))
+
+    yield _connect
+    for signal, handler, sender in connected:
+        signal.disconnect(handler, sender=sender)
+
+
+@dataclass
+class Call:
+    """What a handler got."""
+
+    signal: str
+    arguments: dict[str, Any]
+
+    @property
+    def instance(self) -> Any:
+        return self.arguments["instance"]
+
+
+NAMES = {pre_save: "pre_save", post_save: "post_save", pre_delete: "pre_delete", post_delete: "post_delete"}
+
+
+def listen(connect: Connect, sender: Any, calls: list[Call]) -> None:
+    """Note the calls of all handlers of a model's rows."""
+    for signal, name in NAMES.items():
+
+        def note(name: str = name, **arguments: Any) -> None:
+            calls.append(Call(name, arguments))
+
+        connect(signal, sender, note)
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_what_a_handler_gets_for_a_save(each_vendor: Pair, connect: Connect, bring: Road) -> None:
+    shipment = factories.shipment(number="1")
+    calls: list[Call] = []
+    listen(connect, Shipment, calls)
+    bring()
+    shipment = Shipment.objects.get(pk=shipment.pk)
+    with DisableSynchroLog():
+        Shipment.objects.filter(pk=shipment.pk).update(number="2")
+    shipment.save()
+    calls[:] = [call for call in calls if call.arguments["using"] == each_vendor.remote]
+    (before, after) = calls
+    calls.clear()
+
+    bring()
+
+    assert [call.signal for call in (before, after, *calls)] == ["pre_save", "post_save"] * 2
+    assert "created" not in before.arguments
+    assert [after.arguments["created"], calls[1].arguments["created"]] == [True, False]
+    copy = counterpart(shipment)
+    for call in (before, after, *calls):
+        assert call.arguments["using"] == each_vendor.remote
+        assert call.arguments["sender"] is Shipment
+        assert call.arguments["raw"] is False
+        assert call.arguments["update_fields"] is None
+        assert call.instance._state.db == each_vendor.remote
+    assert before.instance is after.instance
+    assert after.instance.pk == calls[0].instance.pk == copy.pk
+    assert after.instance.number == "1"
+    assert calls[1].instance.number == shipment.number
+    assert calls[1].instance._state.adding is False
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_what_a_handler_gets_for_a_delete(each_vendor: Pair, connect: Connect, bring: Road) -> None:
+    agent = factories.agent()
+    shipment = factories.shipment(number="1", agent=agent)
+    shipment.stops.add(agent)
+    sync()
+    copy = counterpart(shipment)
+    calls: list[Call] = []
+    shipment.delete()
+    listen(connect, Shipment, calls)
+
+    bring()
+
+    assert [call.signal for call in calls] == ["pre_delete", "post_delete"]
+    for call in calls:
+        assert call.arguments["using"] == each_vendor.remote
+        assert call.arguments["sender"] is Shipment
+        assert call.instance.pk == copy.pk
+        assert call.instance.number == "1"
+        assert call.instance._state.db == each_vendor.remote
+        assert call.arguments["origin"] is call.instance
+    assert_in_step(Shipment, Agent)
+
+
+def test_foreign_keys_of_the_instance_lead_to_remote(pair: Pair, connect: Connect) -> None:
+    """Also where the engine itself has followed them on LOCAL, to make a natural key."""
+    seen = []
+
+    def note(instance: Any, **kwargs: Any) -> None:
+        target = instance.agent if isinstance(instance, Shipment) else instance.country
+        seen.append((target._state.db, target.pk))
+
+    connect(post_save, Shipment, note)
+    connect(post_save, Holiday, note)
+    agent = factories.agent(id=1001)
+    with DisableSynchroLog():
+        country = factories.country(id=1001)
+    factories.shipment(agent=agent)
+    factories.make(Holiday, country=country, day=factories.day())
+    seen.clear()
+
+    sync()
+
+    assert seen == [(pair.remote, 1001), (pair.remote, 1001)]
+
+
+def test_a_handler_that_saves_the_instance_again(pair: Pair, connect: Connect) -> None:
+    def rename(instance: Shipment, created: bool, using: str, **kwargs: Any) -> None:
+        if created and using == pair.remote:
+            instance.number += "!"
+            instance.save(using=using)
+
+    connect(post_save, Shipment, rename)
+    shipment = factories.shipment(number="1")
+
+    sync()
+
+    assert Shipment.objects.using(pair.remote).get().number == "1!"
+    assert_nothing_pending()
+    assert shipment.number == "1"
+
+
+def test_a_handler_that_changes_the_instance_before_it_is_saved(pair: Pair, connect: Connect) -> None:
+    def complete(instance: Shipment, using: str, **kwargs: Any) -> None:
+        if using == pair.remote:
+            instance.number += "!"
+
+    connect(pre_save, Shipment, complete)
+    factories.shipment(number="1")
+
+    sync()
+
+    assert Shipment.objects.using(pair.remote).get().number == "1!"
+    assert Shipment.objects.get().number == "1"
+
+
+def test_a_multi_table_child(each_vendor: Pair, connect: Connect) -> None:
+    """Its own handlers get REMOTE's keys at every level, so that saving the instance hits the right rows."""
+    factories.shipment(using=each_vendor.remote)  # the two sides number their rows differently
+    calls: list[Call] = []
+    express = factories.make(Express, number="1", hours=2, agent=factories.agent())
+    express.stops.add(express.agent)
+    listen(connect, Express, calls)
+
+    def resave(instance: Express, created: bool, using: str, **kwargs: Any) -> None:
+        if created:
+            instance.hours = 3
+            instance.save(using=using)
+
+    connect(post_save, Express, resave)
+
+    sync()
+
+    copy = counterpart(express)
+    assert {(call.instance.pk, call.instance.id, call.instance.shipment_ptr_id) for call in calls} == {(copy.pk,) * 3}
+    assert copy.hours == 3
+    assert copy.number == "1"
+    assert Shipment.objects.using(each_vendor.remote).count() == 2
+    express.hours = 3
+    express.save()
+    sync()
+    assert_same_on_remote(express)
+    express.delete()
+    sync()
+    assert [call.signal for call in calls if call.arguments["using"] == each_vendor.remote][-2:] == [
+        "pre_delete",
+        "post_delete",
+    ]
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_members_of_relations(each_vendor: Pair, connect: Connect, bring: Road) -> None:
+    first, second = factories.agent(), factories.agent()
+    shipment = factories.shipment()
+    shipment.stops.set([first])
+    sync()
+    calls: list[dict[str, Any]] = []
+    shipment.stops.set([second])
+    connect(m2m_changed, Shipment.stops.through, lambda **arguments: calls.append(arguments))
+
+    bring()
+
+    copy = counterpart(shipment)
+    assert [(call["action"], call["pk_set"]) for call in calls] == [
+        ("pre_remove", {counterpart(first).pk}),
+        ("post_remove", {counterpart(first).pk}),
+        ("pre_add", {counterpart(second).pk}),
+        ("post_add", {counterpart(second).pk}),
+    ]
+    for call in calls:
+        assert call["using"] == each_vendor.remote
+        assert call["sender"] is Shipment.stops.through
+        assert call["instance"] == copy
+        assert call["instance"]._state.db == each_vendor.remote
+        assert call["reverse"] is False
+        assert call["model"] is Agent
+    assert_in_step(Shipment, Agent)
+
+
+def test_receivers_of_every_sender(pair: Pair, connect: Connect) -> None:
+    """A handler without sender is somebody who listens, too."""
+    seen = []
+    connect(post_save, None, lambda sender, using, **kwargs: seen.append((sender, using)))
+    country = factories.country()
+    factories.city(country=country)
+    seen.clear()
+
+    sync()
+
+    assert [(sender.__name__, using) for sender, using in seen if using == pair.remote] == [
+        ("Country", pair.remote),
+        ("City", pair.remote),
+    ]
+
+
+def test_skipped_fields_and_moments(pair: Pair, connect: Connect) -> None:
+    """Object by object, a copy is made in the same way as in one statement."""
+    calls: list[Call] = []
+    for model in (Invoice, Stamped):
+        listen(connect, model, calls)
+    factories.make(Invoice, number="1", balance=100)
+    stamped = factories.make(Stamped, name="a")
+
+    sync()
+
+    assert Invoice.objects.using(pair.remote).get().balance == 7
+    assert_same_on_remote(stamped)
+    Invoice.objects.using(pair.remote).update(balance=41)
+    invoice = Invoice.objects.get()
+    invoice.number = "2"
+    invoice.save()
+    calls.clear()
+    sync()
+    assert [call.instance.balance for call in calls] == [41, 41]
+    copy = Invoice.objects.using(pair.remote).get()
+    assert (copy.number, copy.balance) == ("2", 41)
+
+
+def test_where_nobody_listens_the_batch_is_one_statement(pair: Pair, connect: Connect) -> None:
+    for _ in range(5):
+        factories.shipment()
+        factories.agent()
+    connect(post_save, Shipment, lambda **kwargs: None)
+
+    with queries(pair.remote) as sent:
+        sync()
+
+    inserts = [kind for kind in kinds(sent) if kind.startswith("INSERT handlers")]
+    assert inserts.count("INSERT handlers_agent") == 1
+    assert inserts.count("INSERT handlers_shipment") == 5
+
+
+# Handlers that raise
+
+
+class Unwilling(Exception):
+    """A handler's own error, with data in its message."""
+
+
+@pytest.mark.parametrize("bring", [engine.sync_pending])
+@pytest.mark.parametrize("error", [Unwilling("secret"), ConnectionRefusedError("mail.example.com"), TimeoutError()])
+@pytest.mark.parametrize("signal", [pre_save, post_save, pre_delete, post_delete, m2m_changed], ids=lambda s: NAMES.get(s, "m2m"))
+def test_a_handler_that_raises_fails_only_its_object(
+    pair: Pair, connect: Connect, signal: ModelSignal, error: Exception, bring: Callable[[], engine.Report]
+) -> None:
+    """Whatever it raises: that its mail server is away does not mean that REMOTE is."""
+    agent = factories.agent()
+    shipments = [factories.shipment(number=f"{number}") for number in range(10)]
+    bad = shipments[3]
+    if signal in (pre_delete, post_delete):
+        sync()
+        for each in shipments:
+            each.delete()
+    if signal is m2m_changed:
+        for each in shipments:
+            each.stops.add(agent)
+
+    def refuse(instance: Shipment, using: str, **kwargs: Any) -> None:
+        if using == pair.remote and instance.number == "3":
+            raise error
+
+    connect(signal, Shipment.stops.through if signal is m2m_changed else Shipment, refuse)
+
+    report = bring()
+
+    assert [failure.model for failure in report.failures] == ["handlers.Shipment"]
+    assert report.failures[0].error == f"{type(error).__name__} was raised."
+    left = ChangeLog.objects.pending().values_list("object_id", flat=True).distinct()
+    assert list(left) == [report.failures[0].object_id]
+    attempt = Attempt.objects.latest("pk")
+    assert (attempt.error, attempt.message) == (type(error).__name__, f"{type(error).__name__} was raised.")
+    assert "secret" not in attempt.traceback
+    numbers = set(Shipment.objects.using(pair.remote).values_list("number", flat=True))
+    if signal in (pre_delete, post_delete):
+        assert numbers == {"3"}
+    elif signal is m2m_changed:
+        assert Shipment.stops.through.objects.using(pair.remote).count() == 9
+    else:
+        assert numbers == {f"{number}" for number in range(10)} - {"3"}
+    assert bad.number == "3"
+
+
+def test_a_handler_that_recovers(pair: Pair, connect: Connect) -> None:
+    broken = [True]
+
+    def refuse(using: str, **kwargs: Any) -> None:
+        if using == pair.remote and broken:
+            raise Unwilling
+
+    connect(post_save, Shipment, refuse)
+    shipment = factories.shipment()
+    assert len(engine.sync_pending().failures) == 1
+    assert Shipment.objects.using(pair.remote).count() == 0
+    broken.clear()
+
+    sync()
+
+    assert_same_on_remote(shipment)
+    assert_in_step(Shipment)
+
+
+def test_a_handler_whose_statement_fails(pair: Pair, connect: Connect) -> None:
+    """The transaction of the others does not suffer from it."""
+
+    def collide(instance: Shipment, using: str, **kwargs: Any) -> None:
+        if using == pair.remote and instance.number == "1":
+            for _ in range(2):
+                Country.objects.using(using).create(code="XX")
+
+    connect(post_save, Shipment, collide)
+    for number in range(3):
+        factories.shipment(number=f"{number}")
+
+    report = engine.sync_pending()
+
+    assert (report.synced, len(report.failures)) == (2, 1)
+    assert "unique" in report.failures[0].error.lower()
+    assert Country.objects.using(pair.remote).count() == 0
+
+
+# The three scenarios of 0.x: a handler of X changes A, and REMOTE has changed A itself.
+
+
+def scenario(pair: Pair, connect: Connect, handler: Handler) -> list[int]:
+    """Play the scenario and return A's balance on LOCAL and REMOTE."""
+    agent = factories.agent(balance=1)
+    sync()
+    connect(post_save, Shipment, handler)
+    Agent.objects.using(pair.remote).update(balance=42)
+    factories.shipment(agent=agent)
+    assert Agent.objects.get().balance == 2
+
+    sync()
+
+    return [Agent.objects.using(alias).get().balance for alias in (pair.local, pair.remote)]
+
+
+def increment(instance: Shipment, created: bool, using: str, **kwargs: Any) -> None:
+    """Change the agent of a new shipment on the side where the shipment is."""
+    if created and instance.agent is not None:
+        agent = Agent.objects.using(using).get(pk=instance.agent_id)
+        agent.balance += 1
+        agent.save(using=using)
+
+
+def test_a_handler_whose_changes_are_logged(pair: Pair, connect: Connect) -> None:
+    """The bad scenario: REMOTE's own 42 is overwritten by what LOCAL has, and the handler counts once more there or not."""
+    local, remote = scenario(pair, connect, increment)
+
+    assert local == 2
+    assert remote in (2, 3), "42 is lost"
+    assert ("agent", "CHANGE") in {(model, action) for model, _, action in logged()}
+
+
+def test_a_handler_that_pauses_the_log(pair: Pair, connect: Connect) -> None:
+    @disable_synchro_log
+    def paused(**kwargs: Any) -> None:
+        increment(**kwargs)
+
+    assert scenario(pair, connect, paused) == [2, 43]
+    assert_nothing_pending()
+
+
+def test_a_handler_that_pauses_the_log_in_a_block(pair: Pair, connect: Connect) -> None:
+    def paused(**kwargs: Any) -> None:
+        with DisableSynchroLog():
+            increment(**kwargs)
+
+    assert scenario(pair, connect, paused) == [2, 43]
+
+
+def test_a_handler_that_uses_update(pair: Pair, connect: Connect) -> None:
+    def update(instance: Shipment, created: bool, using: str, **kwargs: Any) -> None:
+        if created:
+            Agent.objects.using(using).filter(pk=instance.agent_id).update(balance=F("balance") + 1)
+
+    assert scenario(pair, connect, update) == [2, 43]
+
+
+def test_a_handler_on_remote_leaves_no_entry_on_either_side(pair: Pair, connect: Connect) -> None:
+    factories.shipment(agent=factories.agent())
+    before = logged()
+    connect(post_save, Shipment, increment)
+
+    sync()
+
+    assert logged() == before
+    assert logged(using=pair.remote) == []
+    assert Agent.objects.using(pair.remote).get().balance == 2
