@@ -24,6 +24,7 @@ from devtools.processes import Child, Failure, Processes, Stopped, say
 from devtools.servers import FAST, answers, free_port, start_postgres, start_redis
 
 EXAMPLE = ROOT / "example"
+NEEDS = {"test": ["test"], "lint": ["test", "lint"]}  # groups of packages in pyproject.toml
 
 
 def with_servers(processes: Processes, module: str, *arguments: str, settings: tuple[str, ...] = ()) -> int:
@@ -41,8 +42,10 @@ def with_servers(processes: Processes, module: str, *arguments: str, settings: t
 
 def lint(processes: Processes) -> int:
     """Run the linters and the type checker; return 1 if one of them complains."""
-    tools = (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",))
-    visible: dict[str, Any] = {"stdout": None, "stderr": None, "cwd": ROOT}
+    example = ("mypy", "--config-file", "example/mypy.ini", "example")
+    tools = (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), example)
+    settings = environment(DEBUG="1", PYTHONPATH=str(EXAMPLE))
+    visible: dict[str, Any] = {"stdout": None, "stderr": None, "cwd": ROOT, "env": settings}
     codes = []
     for tool in tools:
         say(f"Running {' '.join(tool)}")
@@ -157,7 +160,7 @@ def main() -> int:
     arguments, rest = parse(sys.argv[1:])
     try:
         with Processes() as processes:
-            make_environment(processes, *(["lint"] if arguments.command == "lint" else []))
+            make_environment(processes, *NEEDS.get(arguments.command, ()))
             if arguments.command == "lint":
                 return lint(processes)
             if arguments.command == "demo":

@@ -16,25 +16,27 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 
 EXTRAS = "celery,flower,postgres,progress"
-GROUPS = ("test", "servers", "demo")
+GROUPS = ("servers", "demo")  # what everything needs
 
 
 def make_environment(processes: Processes, *more: str) -> None:
     """Make `.venv` with our groups of packages and more, unless that was done for this Python and these versions."""
-    names = (*GROUPS, *more)
+    names = {*GROUPS, *more}
     sources = [ROOT / "pyproject.toml", ROOT / "constraints.txt", *sorted(ROOT.glob("synchro*/locale/**/*.po"))]
-    wanted = [digest(sys.version, str(ROOT)), digest(EXTRAS, *names, *(source.read_text() for source in sources))]
-    stamp = VENV / "-".join(("installed", *more))
+    wanted = [digest(sys.version, str(ROOT)), digest(EXTRAS, *(source.read_text() for source in sources))]
+    stamp = VENV / "installed"
     present = stamp.read_text().splitlines() if PYTHON.exists() and stamp.exists() else []
-    if present == wanted:
-        return
+    if present[:2] == wanted:
+        if names <= set(present[2:]):
+            return
+        names |= set(present[2:])
     if importlib.util.find_spec("pip") is None:
         raise Failure(
             f"{sys.executable} has no pip. Install it (Debian: apt install python3-pip) or use another Python."
         )
-    say("Installing everything into .venv (once; takes about a minute)")
+    say("Installing everything into .venv (takes about half a minute)")
     groups = tomllib.loads(sources[0].read_text())["dependency-groups"]
-    requirements = [requirement for name in names for requirement in groups[name]]
+    requirements = [requirement for name in sorted(names) for requirement in groups[name]]
     constraints = ROOT / "constraints.txt"
     # Debian's Python may have no ensurepip and refuses to install outside of an environment; this needs neither.
     if present[:1] != wanted[:1]:
@@ -45,7 +47,7 @@ def make_environment(processes: Processes, *more: str) -> None:
         processes.check(install)
     except Failure as error:
         raise Failure(f"{error}\nCan pip reach a package index? When it can, run the same command again.") from None
-    stamp.write_text("\n".join(wanted))
+    stamp.write_text("\n".join([*wanted, *sorted(names)]))
 
 
 def digest(*texts: str) -> str:

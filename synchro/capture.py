@@ -89,7 +89,7 @@ def is_own(receiver: Callable[..., Any]) -> bool:
 
 
 def touch(objects: QuerySet[Any] | Model | Iterable[Model]) -> int:
-    """Log objects as changed that were changed behind the signals' back: by update(), bulk_create(), bulk_update() or raw SQL.
+    """Log as changed what update(), bulk_create(), bulk_update() or raw SQL changed behind the signals' back.
 
     Args:
         objects: a queryset, an object, or objects, of watched models on LOCAL.
@@ -189,7 +189,7 @@ def log_through_rows(
     field: Any,
     **kwargs: Any,
 ) -> None:
-    """Log the rows of an explicit through model that add() and set() insert in bulk; their deletes have signals of their own."""
+    """Log the rows of an explicit through model that add() and set() insert in bulk; deletes have their own signals."""
     if action != "post_add" or not pk_set or not _logs(using):
         return
     names = field.m2m_field_name(), field.m2m_reverse_field_name()
@@ -229,9 +229,7 @@ def _follow_setting(*, setting: str, **kwargs: Any) -> None:
 def _orphaned_by(model: ModelClass) -> Iterator[Any]:
     """Return the watched models' foreign keys that a delete of this model's objects resets."""
     return (
-        key
-        for key in keys_to(model)
-        if key.remote_field.on_delete not in _LEAVES_CHILDREN and is_watched(key.model)
+        key for key in keys_to(model) if key.remote_field.on_delete not in _LEAVES_CHILDREN and is_watched(key.model)
     )
 
 
@@ -267,7 +265,8 @@ def _touched(objects: Any, local: str) -> Iterator[tuple[ModelClass, list[tuple[
     for instance in [objects] if isinstance(objects, Model) else objects:
         if instance._state.db != local:
             raise SynchroError(
-                f"touch() logs objects of LOCAL ({local!r}); this {model_label(type(instance))} is of {instance._state.db!r}."
+                f"touch() logs objects of LOCAL ({local!r}); "
+                f"this {model_label(type(instance))} is of {instance._state.db!r}."
             )
         model = instance._meta.concrete_model
         _require_watched(model)
@@ -320,8 +319,8 @@ def _is_loggable(entry: Entry) -> bool:
 class _Announcement:
     """The objects logged in one transaction. Whichever of its hooks runs first sends them all.
 
-    Every entry registers a hook, because only Django knows which savepoints survive; so objects of a rolled back savepoint may be
-    announced too, but none is forgotten.
+    Every entry registers a hook, because only Django knows which savepoints survive; so objects of a rolled back
+    savepoint may be announced too, but none is forgotten.
     """
 
     def __init__(self, using: str) -> None:

@@ -1,4 +1,7 @@
-"""Every SYNCHRO_* setting: its name, its default, and what a value must be. Read on access, so that override_settings works."""
+"""Every SYNCHRO_* setting: its name, its default, and what a value must be.
+
+Read on access, so that override_settings works.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ class Conf:
         alias = self._alias("SYNCHRO_REMOTE", value)
         if alias == getattr(settings, "SYNCHRO_LOCAL", DEFAULT_DB_ALIAS):
             raise SettingError(
-                f"SYNCHRO_REMOTE is {alias!r}, which is LOCAL itself. Set it to the alias of the other database, or to None."
+                f"SYNCHRO_REMOTE is {alias!r}, which is LOCAL itself. "
+                "Set it to the alias of the other database, or to None."
             )
         return alias
 
@@ -58,7 +62,8 @@ class Conf:
         value = getattr(settings, "SYNCHRO_MODELS", ())
         if not isinstance(value, list | tuple):
             raise SettingError(
-                f"SYNCHRO_MODELS is {value!r}; it must be a list or tuple such as ['shop', ('blog', 'post', 'comment')]."
+                f"SYNCHRO_MODELS is {value!r}; "
+                "it must be a list or tuple such as ['shop', ('blog', 'post', 'comment')]."
             )
         return value
 

@@ -1,7 +1,7 @@
 """The error tree. A class's docstring is its default message: it says what happened and what to do.
 
-Errors that concern one object are either *transient* (the same try may succeed later without anybody's help) or *permanent*
-(somebody has to change something: the object, REMOTE's rows, a schema, a setting).
+Errors that concern one object are either *transient* (the same try may succeed later without anybody's help) or
+*permanent* (somebody has to change something: the object, REMOTE's rows, a schema, a setting).
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ class SettingError(SynchroError, ImproperlyConfigured):
 
 
 class NoRemote(SettingError):
-    """SYNCHRO_REMOTE is not set, so changes are only logged. Set SYNCHRO_REMOTE to the alias of the database to synchronize to."""
+    """SYNCHRO_REMOTE is not set, so changes are only logged. Set it to the alias of the database to synchronize to."""
 
 
 class SameIdentity(SynchroError):
-    """LOCAL and REMOTE have the same identity: one database was restored from a copy of the other, or both aliases are one database.
+    """LOCAL and REMOTE have the same identity: one was restored from the other, or both aliases are one database.
 
-    Nothing was written. If they are two databases, give the copy an identity of its own once with synchro.core.renew_identity().
+    Nothing was written. If they are two databases, give the copy an identity of its own once with
+    synchro.core.renew_identity().
     """
 
 
@@ -68,8 +69,15 @@ class WaitsForOther(PermanentError):
     """The object depends on another object that could not be copied. Correct that one first."""
 
 
+class PointToEachOther(PermanentError):
+    """The object and others point to each other, and none of the foreign keys may be NULL for a moment.
+
+    Make one of them nullable, or copy the objects by hand.
+    """
+
+
 class HeldByRemoteRows(PermanentError):
-    """Rows that exist only on REMOTE point to the object, so it is not deleted there. Move or delete those rows on REMOTE."""
+    """Rows that exist only on REMOTE point to the object, so it is not deleted there. Move or delete those rows."""
 
 
 class DanglingRelation(PermanentError):
@@ -77,7 +85,7 @@ class DanglingRelation(PermanentError):
 
 
 class AmbiguousNaturalKey(PermanentError):
-    """More than one REMOTE row has the natural key of the object. Make the key unique on REMOTE, or use allow_many=True."""
+    """More than one REMOTE row has the natural key of the object. Make it unique there, or use allow_many=True."""
 
 
 class CounterpartTaken(PermanentError):

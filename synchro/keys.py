@@ -39,7 +39,7 @@ def pk_from_text(model: ModelClass, text: str) -> Any:
 
 
 def natural_key_to_json(values: Any) -> list[Any]:
-    """Return a natural key in a form that JSON keeps; dates, decimals and UUIDs become text that their fields read back."""
+    """Return a natural key in a form that JSON keeps; dates, decimals and UUIDs become text that fields read back."""
     return [_to_json(value) for value in values]
 
 

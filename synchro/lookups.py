@@ -11,9 +11,10 @@ from django.db.models.lookups import In
 
 
 class Among(In):
-    """``filter(among('pk', values))`` is ``filter(pk__in=values)``, with one array in place of a thousand parameters on PostgreSQL.
+    """``filter(among('pk', values))`` is ``filter(pk__in=values)``, on PostgreSQL with one array for all parameters.
 
-    Composing and sending a statement with a parameter for each value costs the client more than running it costs the server.
+    Composing and sending a statement with a parameter for each of a thousand values costs the client more than running
+    it costs the server.
     """
 
     def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:

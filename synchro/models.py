@@ -49,7 +49,7 @@ class ObjectRow(models.Model):
         on_delete=models.CASCADE,
         related_name="+",
         db_index=False,
-        # Appending must not look into another table: deleting a content type through Django deletes its rows here anyway.
+        # Appending must not look into another table: deleting a content type by Django deletes its rows here anyway.
         db_constraint=False,
         verbose_name=_("model"),
     )
@@ -120,7 +120,7 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         return self._settle(ids, ChangeLog.State.SKIPPED, reason)
 
     def record_failure(self, *, max_attempts: int, next_attempt_at: datetime, reason: str) -> None:
-        """Count a failed attempt: the pending entries wait until next_attempt_at or, after max_attempts, are given up."""
+        """Count a failed attempt: pending entries wait until next_attempt_at or, after max_attempts, are given up."""
         pending = self.pending()
         pending.filter(attempts__gte=max_attempts - 1).update(
             state=ChangeLog.State.FAILED, attempts=F("attempts") + 1, next_attempt_at=None, reason=reason
@@ -147,7 +147,7 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
     def prune(self, before: datetime, *, limit: int) -> int:
         """Delete settled entries dated before the moment, up to ``limit`` of each model and state; return how many.
 
-        Only the oldest entries of each model are looked at, by the index: where there is nothing to delete, it costs nothing.
+        Only the oldest entries of each model are looked at, by the index: nothing to delete costs nothing.
         """
         deleted = 0
         for state in (ChangeLog.State.SYNCED, ChangeLog.State.SKIPPED):
@@ -168,7 +168,7 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
             found = ids.filter(content_type_id__gt=found).first()
 
     def _settle(self, ids: Collection[int], state: ChangeLog.State, reason: str) -> int:
-        # As a sum the state cannot lead the planner, who never knows how many entries are pending now, away from the ids.
+        # As a sum the state cannot lead the planner, who never knows how many entries are pending, away from the ids.
         unsettled = In(F("state") + 0, [ChangeLog.State.PENDING, ChangeLog.State.FAILED])
         return self.filter(among("pk", ids), unsettled).update(
             state=state, synced_at=timezone.now(), next_attempt_at=None, reason=reason
@@ -259,8 +259,8 @@ class Attempt(ObjectRow):
 class Reference(ObjectRow):
     """This database's primary key of an object and the key of its counterpart at a peer.
 
-    A mirror, written by the peer, whose own key is not known yet has no local_object_id: it is the peer's lock on an object
-    that it is about to add.
+    A mirror, written by the peer, whose own key is not known yet has no local_object_id: it is the peer's lock on an
+    object that it is about to add.
     """
 
     #: The peer of references to a REMOTE that has no tables of synchro and therefore no identity.

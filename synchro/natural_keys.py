@@ -16,9 +16,9 @@ from synchro.exceptions import SynchroError
 class NaturalManager(Manager[Any]):
     """A manager with ``get_by_natural_key`` over the given fields.
 
-    ``NaturalManager('code', 'day')`` extends Django's manager; ``manager=`` names another Manager class to extend. A foreign
-    key among the fields is given as the natural key of its target; ``'country__code'`` reaches through one. With
-    ``allow_many=True`` the first of several objects with one key is taken.
+    ``NaturalManager('code', 'day')`` extends Django's manager; ``manager=`` names another Manager class to extend. A
+    foreign key among the fields is given as the natural key of its target; ``'country__code'`` reaches through one.
+    With ``allow_many=True`` the first of several objects with one key is taken.
     """
 
     natural_fields: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class NaturalManager(Manager[Any]):
 
 
 class _NaturalKeyModelBase(ModelBase):
-    """Puts a NaturalManager over ``_natural_key`` in the place of ``objects``, extending the manager that stood there."""
+    """Puts a NaturalManager over ``_natural_key`` in the place of ``objects``, extending the manager that was there."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any], **kwargs: Any) -> Any:
         if "_natural_key" in attrs:
@@ -111,7 +111,7 @@ def has_natural_key(model: type[Model]) -> bool:
 
 
 def natural_fields(model: type[Model]) -> tuple[str, ...]:
-    """Return the fields of the model's natural key where its manager names them; an empty tuple where only code knows."""
+    """Return the fields of the model's natural key where its manager names them; an empty tuple if only code knows."""
     manager = model._default_manager
     if (
         not isinstance(manager, NaturalManager)

@@ -21,7 +21,10 @@ def is_paused() -> bool:
 
 
 class DisableSynchroLog:
-    """Leave changes out of the log inside a ``with`` block. It nests, also with itself, and holds only for this thread or task."""
+    """Leave changes out of the log inside a ``with`` block.
+
+    It nests, also with itself, and holds only for this thread or task.
+    """
 
     def __init__(self) -> None:
         self._tokens: list[Token[bool]] = []

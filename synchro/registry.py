@@ -21,8 +21,8 @@ Spec = tuple[str, ...]
 def watched_models() -> list[ModelClass]:
     """Return the watched concrete models, what they point to first.
 
-    Beside the models that SYNCHRO_MODELS names these are their multi-table parents and the explicit through models of their
-    many-to-many fields: without them a copy would not be whole.
+    Beside the models that SYNCHRO_MODELS names these are their multi-table parents and the explicit through models of
+    their many-to-many fields: without them a copy would not be whole.
     """
     return list(_watched(_normalize(conf.models)))
 
@@ -63,8 +63,14 @@ def skipped_fields(model: ModelClass) -> frozenset[str]:
 
 
 def own_fields(model: ModelClass) -> list[Field[Any, Any]]:
-    """Return the fields with a column in the model's own table that a copy writes; generated columns write themselves."""
+    """Return the fields with a column in the model's own table that a copy writes; generated ones write themselves."""
     return [field for field in model._meta.local_concrete_fields if not field.generated]
+
+
+def keeps_pk(model: ModelClass) -> bool:
+    """Tell whether a LOCAL object and its copy share a primary key: neither an automatic one nor a foreign key."""
+    pk: Any = model._meta.pk
+    return all(part.remote_field is None for part in getattr(pk, "fields", [pk])) and not has_auto_pk(model)
 
 
 def keys_to(model: ModelClass) -> Iterator[Any]:
@@ -75,7 +81,7 @@ def keys_to(model: ModelClass) -> Iterator[Any]:
 
 
 def has_auto_pk(model: ModelClass) -> bool:
-    """Tell whether the database hands out the primary key, so that LOCAL and REMOTE may use one value for different objects."""
+    """Tell whether the database hands out the primary key, so that one value may mean another object on each side."""
     return model._meta.auto_field is not None and model._meta.auto_field in model._meta.local_concrete_fields
 
 
@@ -133,7 +139,8 @@ def _normalize_item(item: Any) -> Spec:
     if isinstance(item, list | tuple) and item and all(isinstance(part, str) for part in item):
         return tuple(item)
     raise SettingError(
-        f"SYNCHRO_MODELS contains {item!r}; each item is an app such as 'shop' or a tuple such as ('shop', 'order', 'customer')."
+        f"SYNCHRO_MODELS contains {item!r}; "
+        "each item is an app such as 'shop' or a tuple such as ('shop', 'order', 'customer')."
     )
 
 
@@ -179,7 +186,8 @@ def _models_of(spec: Spec) -> Iterator[ModelClass]:
         except LookupError:
             known = ", ".join(sorted(model.__name__ for model in app.get_models()))
             raise SettingError(
-                f"SYNCHRO_MODELS names the model {name!r}, which the app {app.label!r} does not have. It has: {known or 'none'}."
+                f"SYNCHRO_MODELS names the model {name!r}, which the app {app.label!r} does not have. "
+                f"It has: {known or 'none'}."
             ) from None
 
 

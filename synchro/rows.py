@@ -1,7 +1,7 @@
 """Rows into tables: SQL INSERT with exactly the values that the objects hold.
 
-``Model.save()`` and ``bulk_create()`` call ``pre_save()`` of the fields, which restamps ``auto_now``; the raw form of Django's
-own INSERT, which loaddata relies on, does not. It is also the cheapest way to append a row to the log.
+``Model.save()`` and ``bulk_create()`` call ``pre_save()`` of the fields, which restamps ``auto_now``; the raw form of
+Django's own INSERT, which loaddata relies on, does not. It is also the cheapest way to append a row to the log.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def upsert(
     unique: Sequence[Field[Any, Any]],
     update: Sequence[Field[Any, Any]],
 ) -> None:
-    """Insert the objects; where ``unique`` (columns of one unique index) is taken, update the ``update`` columns instead."""
+    """Insert the objects; where ``unique`` (columns of a unique index) is taken, update the ``update`` columns."""
     if staging.can_stage(using, objects, fields):
         staging.insert(
             model, objects, using=using, fields=fields, on_conflict=OnConflict.UPDATE, unique=unique, update=update

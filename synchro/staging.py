@@ -1,7 +1,7 @@
 """Many rows into PostgreSQL: COPY to a temporary table, and one statement from there.
 
-For a batch this takes a third of the time of an INSERT with values, most of which goes into composing the statement. The temporary
-table goes with the transaction, so that it is safe behind a pooler, too.
+For a batch this takes a third of the time of an INSERT with values, most of which goes into composing the statement.
+The temporary table goes with the transaction, so that it is safe behind a pooler, too.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ _STAGED_FROM = 10
 
 #: Fields whose values, as they come from a database, PostgreSQL's driver takes as they are. Subclasses may differ.
 _PLAIN_FIELDS = frozenset([
-    *(models.AutoField, models.BigAutoField, models.SmallAutoField, models.BooleanField, models.CharField, models.TextField),
-    *(models.SlugField, models.EmailField, models.URLField, models.UUIDField, models.FloatField, models.DecimalField),
+    *(models.AutoField, models.BigAutoField, models.SmallAutoField, models.BooleanField),
+    *(models.CharField, models.TextField, models.SlugField, models.EmailField, models.URLField),
+    *(models.UUIDField, models.FloatField, models.DecimalField),
     *(models.IntegerField, models.SmallIntegerField, models.BigIntegerField, models.PositiveIntegerField),
     *(models.PositiveSmallIntegerField, models.PositiveBigIntegerField),
     *(models.DateField, models.DateTimeField, models.TimeField, models.DurationField),

@@ -1,19 +1,31 @@
-"""One at a time across all workers, without a lock that a connection or a transaction would have to hold."""
+"""One at a time across all workers, without a lock that a connection or a transaction would have to hold.
+
+Locks of a database session would do, but not behind a pooler that hands sessions around, and not on SQLite.
+"""
 
 from __future__ import annotations
 
+import logging
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
 
+from django.db import Error as AnyDatabaseError
+from django.db import connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from synchro.conf import conf
 from synchro.models import Option
 
+logger = logging.getLogger(__name__)
+
 #: A holder that dies frees the lease after this time. Nobody relies on it for correctness: two holders at once do some
 #: work in vain, and nothing worse.
-_DURATION = timedelta(seconds=60)
+_DURATION = timedelta(seconds=20)
+_SECONDS_BETWEEN_RENEWALS = 5.0
 
 
 class Lease:
@@ -24,6 +36,8 @@ class Lease:
         self._using = conf.local
         self._holder = uuid.uuid4().hex
         self._value = ""
+        #: Whether somebody else has taken the lease, because it could not be renewed in time.
+        self.is_lost = False
 
     def acquire(self) -> bool:
         """Take the lease if nobody holds it."""
@@ -35,7 +49,8 @@ class Lease:
 
     def renew(self) -> bool:
         """Hold the lease for the whole duration from now on, unless somebody else has taken it."""
-        return self._hold(self._rows().filter(value=self._value))
+        self.is_lost = not self._hold(self._rows().filter(value=self._value))
+        return not self.is_lost
 
     def release(self) -> None:
         """Let go of the lease if it is still held."""
@@ -50,6 +65,39 @@ class Lease:
 
     def _rows(self) -> QuerySet[Option]:
         return Option.objects.using(self._using).filter(key=self._key)
+
+
+@contextmanager
+def lease(key: str) -> Iterator[Lease | None]:
+    """Hold the lease in the block, however long it takes; None where somebody else holds it.
+
+    A thread renews it, so that a holder that waits for REMOTE is not taken for dead.
+    """
+    own = Lease(key)
+    if not own.acquire():
+        yield None
+        return
+    done = Event()
+    heartbeat = Thread(target=_renew, args=(own, done), name=f"lease {key}", daemon=True)
+    heartbeat.start()
+    try:
+        yield own
+    finally:
+        done.set()
+        heartbeat.join()
+        own.release()
+
+
+def _renew(own: Lease, done: Event) -> None:
+    try:
+        while not done.wait(_SECONDS_BETWEEN_RENEWALS) and not own.is_lost:
+            try:
+                own.renew()
+            except AnyDatabaseError as error:
+                logger.warning("lease not renewed error=%s", type(error).__name__)
+                connections.close_all()
+    finally:
+        connections.close_all()
 
 
 def _text(moment: datetime) -> str:

@@ -22,7 +22,7 @@ from synchro.conf import conf
 from synchro.exceptions import PermanentError, SynchroError, TransientError
 from synchro.models import Attempt, ChangeLog
 from synchro.registry import watched_model
-from synchro_tasks.lease import Lease
+from synchro_tasks.lease import Lease, lease
 from synchro_tasks.retry import Action, decide
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ _AT_LEAST_ONCE: dict[str, Any] = {
     "max_retries": None,
     "throws": (SynchroError,),
 }
+#: A replicate begins no more batches after so many seconds.
+_SECONDS_TO_GO_ON = 10.0
 #: A checkpoint begins no more batches, and no more pruning, after so many seconds. The next one goes on.
 _SECONDS_TO_SYNC = 30.0
 _SECONDS_TO_PRUNE = 5.0
@@ -48,6 +50,8 @@ _PRUNE_BATCH = 1000
 @shared_task(name="synchro_tasks.replicate", **_AT_LEAST_ONCE)
 def replicate(self: Task[Any, Any], model_label: str, pk: str) -> str:
     """Bring one object to REMOTE, and with it objects of its model that were changed later and are due.
+
+    Where there are many it goes on with them for some seconds: the tasks of these find nothing to do and end at once.
 
     Raises:
         PermanentError: the object cannot be copied as it is, or there is no such model or primary key.
@@ -61,7 +65,7 @@ def replicate(self: Task[Any, Any], model_label: str, pk: str) -> str:
     for failure in report.failures:
         if (failure.model, failure.object_id) == (model_label, pk):
             raise PermanentError(failure.error)
-    return _summary(report)
+    return _summary(report + _go_on(self, model_label, report))
 
 
 @shared_task(name=CHECKPOINT, **_AT_LEAST_ONCE)
@@ -73,15 +77,13 @@ def checkpoint(self: Task[Any, Any]) -> str:
     Raises:
         SynchroError: a database could not be used, or the settings are wrong. The next checkpoint tries again.
     """
-    with _errors_explained(self):
-        lease = Lease("checkpoint")
-        if not lease.acquire():
+    with _errors_explained(self), lease("checkpoint") as own:
+        if own is None:
             return "Another checkpoint is running."
         try:
-            report = _catch_up(lease, _id(self))
+            report = _catch_up(own, _id(self))
         finally:
             pruned = _prune()
-            lease.release()
     return f"{_summary(report)}, {pruned} old rows deleted"
 
 
@@ -125,14 +127,30 @@ def _verdict(task: Task[Any, Any], label: str, pk: str, error: Exception) -> Exc
     return TransientError(f"{explained} The object waits in the log for the checkpoint.")
 
 
-def _catch_up(lease: Lease, task_id: str) -> engine.Report:
+def _go_on(task: Task[Any, Any], label: str, last: engine.Report) -> engine.Report:
+    """Bring more objects of the model, the oldest changes first, while batches are worth it; return what was done."""
+    more = engine.Report()
+    enough = conf.batch_size / 2
+    deadline = time.monotonic() + _SECONDS_TO_GO_ON
+    try:
+        # What another worker is bringing already makes a batch small: two of them at the same place would only wait.
+        while last.settled > enough and time.monotonic() < deadline and (pk := engine.next_due(label)) is not None:
+            last = engine.sync_object(label, pk, task_id=_id(task))
+            more += last
+    except Exception as error:  # the task's own object has arrived; the others have tasks of their own
+        _close_broken_connections(task)
+        logger.warning("backlog left to other tasks model=%s error=%s", label, _explain(error))
+    return more
+
+
+def _catch_up(own: Lease, task_id: str) -> engine.Report:
     """Synchronize in steps until nothing is due, the time is up, or another worker has taken over the lease."""
     report = engine.Report()
     if conf.remote is None:
         return report
     size = conf.batch_size
     deadline = time.monotonic() + _SECONDS_TO_SYNC
-    while time.monotonic() < deadline and lease.renew():
+    while time.monotonic() < deadline and not own.is_lost:
         step = engine.sync_due(limit=size, task_id=task_id)
         report += step
         if step.settled + len(step.failures) < size:

@@ -31,8 +31,9 @@ def _kind(statement: str) -> str:
     if words[0].upper() == "DECLARE":  # a cursor on the server, which reads what its SELECT says
         words = words[words.index("SELECT") :]
     verb = words[0].upper()
-    if verb == "CREATE":  # a temporary table, whose name is numbered
-        return f"CREATE {words[words.index('TABLE') + 1].rstrip('0123456789_')}"
+    if verb in ("CREATE", "COPY"):  # a temporary table, whose name is numbered
+        table = words[words.index("TABLE") + 1] if verb == "CREATE" else words[1]
+        return f"{verb} {table.rstrip('0123456789_')}"
     before = {"INSERT": "INTO", "DELETE": "FROM", "SELECT": "FROM", "UPDATE": "UPDATE"}[verb]
     table = words[[word.upper() for word in words].index(before) + 1]
     return f"{verb} {table.split('(')[0]}"

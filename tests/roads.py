@@ -1,4 +1,4 @@
-"""The ways in which pending changes reach REMOTE: all in one run, or each object in a task of its own, in either order."""
+"""The ways in which pending changes reach REMOTE: all in one run, or each object in its own task, in either order."""
 
 from __future__ import annotations
 

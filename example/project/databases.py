@@ -6,10 +6,10 @@ from urllib.parse import unquote, urlsplit
 
 
 def database(url: str) -> dict[str, Any]:
-    """Return Django's settings for ``postgresql://user:password@host:port/name`` or ``sqlite:///path``."""
+    """Return Django's settings for ``postgresql://user:password@host:port/name`` or ``sqlite:////absolute/path``."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
-        return sqlite(unquote(parts.path))
+        return sqlite(unquote(parts.path.removeprefix("/")))
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.path.removeprefix("/"),
@@ -17,7 +17,6 @@ def database(url: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": parts.port or "",
-        "CONN_MAX_AGE": 60,
         # A host that never answers must not hold a worker for ever.
         "OPTIONS": {"connect_timeout": 5, "options": "-c statement_timeout=60s"},
     }

@@ -1,7 +1,7 @@
 """Writing and deleting on REMOTE.
 
-Where a project listens to a model's signals its handlers are called around each object, as 0.x promises, and an object whose handler
-or statement fails is undone alone. Where nobody listens, the batch is written with one statement.
+Where a project listens to a model's signals its handlers are called around each object, as 0.x promises, and an object
+whose handler or statement fails is undone alone. Where nobody listens, the batch is written with one statement.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.dispatch import Signal
 
 from synchro import rows
 from synchro.capture import is_own
-from synchro.engine.errors import is_transient
+from synchro.engine.errors import is_outage
 from synchro.engine.link import Link
 from synchro.registry import ModelClass, has_auto_pk, keys_to, own_fields, skipped_fields
 
@@ -76,7 +76,7 @@ def _insert(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
 def _update(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
     """Overwrite rows that are locked, and therefore there: the INSERT that this begins as never inserts.
 
-    It finds each row by its key, whereas a join with the new values is at the mercy of what the planner thinks of the table.
+    It finds each row by its key; a join with the new values is at the mercy of what the planner thinks of the table.
     """
     key = primary_key_fields(model)
     skipped = skipped_fields(model)
@@ -139,7 +139,7 @@ def _each(link: Link, items: Mapping[str, Any], write_one: Callable[[Any], None]
             with transaction.atomic(using=link.remote):
                 write_one(item)
         except Exception as error:
-            if is_transient(error):
+            if is_outage(error):
                 raise
             failures[object_id] = error
     return failures

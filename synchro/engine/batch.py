@@ -1,7 +1,8 @@
 """One batch of objects of one model, from the lock on REMOTE to REMOTE's commit, and the acknowledgement on LOCAL.
 
-The order is the promise: lock on REMOTE, then take the pending entries, then read LOCAL, write, commit REMOTE, and only then mark
-exactly the entries that were taken. A crash at any point leaves entries pending that are applied again, with the same result.
+The order is the promise: lock on REMOTE, then take the pending entries, then read LOCAL, write, commit REMOTE, and only
+then mark exactly the entries that were taken. A crash at any point leaves entries pending that are applied again, with
+the same result.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from synchro.engine.link import Link, one_process, remote_transaction
 from synchro.engine.members import sync_members
 from synchro.engine.relations import Holder, Target, Translation, pending_among, pointing_to, translate
 from synchro.engine.resolve import Found, find, find_deleted
+from synchro.engine.values import point_parents, restore_json_null
 from synchro.exceptions import CounterpartTaken, HeldByRemoteRows
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import among, pk_among
@@ -42,6 +44,8 @@ class Step:
     wanted: bool = False
     #: Write NULL for now where a foreign key points to something that REMOTE lacks: the objects point to each other.
     breaks_cycle: bool = False
+    #: After how many moves of the run it let others go first; a second time without any move is no use.
+    stepped_aside_at: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ class _Batch:
         pks = [pk_from_text(self.model, each) for each in wanted]
         rows_read = self.model._base_manager.using(self.link.local).filter(pk_among(self.model, pks))
         self.instances = {pk_to_text(self.model, instance.pk): instance for instance in rows_read}
+        restore_json_null(self.link.local, self.model, self.instances.values())
 
     # Deletes
 
@@ -143,7 +148,7 @@ class _Batch:
             self._settle_delete(each)
 
     def _deleted(self) -> dict[str, list[Any]]:
-        """Return the logged natural keys of deleted objects; none where an object was added after the last synchronization."""
+        """Return the logged natural keys of deleted objects; none for one added after the last synchronization."""
         first = {
             each: next(entry.id for entry in entries if entry.action == Action.DELETE)
             for each, entries in self.entries.items()
@@ -157,15 +162,12 @@ class _Batch:
         return {each: [] if each in was_added else natural_keys.get(pk) or [] for each, pk in first.items()}
 
     def _held(self, counterparts: Mapping[str, Any]) -> set[str]:
-        """Return the objects that rows on REMOTE point to: blocked where those rows are about to go, failed elsewhere."""
+        """Return the objects that REMOTE's rows point to: blocked where these are about to go, failed elsewhere."""
         holders = pointing_to(self.link, self.model, counterparts)
         held = self._held_back(counterparts, holders)
+        leaving = pending_among(self.link, {holder for others in held.values() for holder in others})
         for each, others in held.items():
-            waiting: set[Target] = set()
-            for model in {holder.model for holder in others}:
-                pks = [holder.pk for holder in others if holder.model is model]
-                waiting |= {(model, owner) for owner in pending_among(self.link, model, pks)}
-            waiting.discard((self.model, each))
+            waiting = {leaving[holder] for holder in others if holder in leaving} - {(self.model, each)}
             if waiting:
                 self.outcome.blocked[each] = waiting
                 self.outcome.holders |= waiting
@@ -192,7 +194,7 @@ class _Batch:
             held = found
 
     def _let_go(self, counterparts: Mapping[str, Any]) -> None:
-        """Empty the nullable foreign keys of rows that are to be deleted, so that they hold back no others; they go afterwards."""
+        """Empty the nullable foreign keys of rows to delete, so that they hold back no others; they go afterwards."""
         if release(self.link, self.model, list(counterparts.values())):
             self.outcome.postponed |= counterparts.keys()
             for each in counterparts:
@@ -215,7 +217,7 @@ class _Batch:
         if not copies:
             return
         found = find(self.link, self.model, copies, instances=copies, mirrors=self.mirrors, lock=True)
-        self.found.pks, self.found.kept = found.pks, found.kept
+        self.found.pks, self.found.kept, self.found.ghosts = found.pks, found.kept, found.ghosts
         self.found.referenced |= found.referenced
         self.outcome.failures |= found.problems
         self._refuse_taken(found.taken)
@@ -236,7 +238,7 @@ class _Batch:
         return [each for each in wanted if each not in deleted]
 
     def _settle_vanished(self, copies: Mapping[str, Model]) -> None:
-        """Settle objects that are gone though no delete is logged (yet): a delete that commits now has an entry of its own."""
+        """Settle objects gone without a logged delete (yet): a delete that commits now has an entry of its own."""
         for each in self._living():
             if each not in copies:
                 if each in self.entries:
@@ -277,17 +279,22 @@ class _Batch:
 
     def _plan_copy(self, object_id: str, instance: Model) -> None:
         instance._state.db = self.link.remote
+        instance._state.fields_cache.clear()  # what a natural key was made of is LOCAL's
         kept = skipped_fields(self.model)
         if object_id in self.found.pks:
             pk = self.found.pks[object_id]
             instance.pk = pk
+            point_parents(instance)
             for name, value in self.found.kept.get(pk, {}).items():
                 setattr(instance, name, value)
             self.plan.updates[object_id] = instance
             return
+        point_parents(instance)
         for each in self.model._meta.local_concrete_fields:
             if each.name in kept:
                 setattr(instance, each.attname, each.get_default())
+                # Sets the moment where the field is auto_now or auto_now_add, as in any new row.
+                each.pre_save(instance, add=True)
         self.plan.inserts[object_id] = instance
 
     # Both
@@ -333,8 +340,8 @@ class _Batch:
             each: text for each, text in texts.items() if each in self.mirrors and self.mirrors[each].key != text
         }
         unused = {each for each, mirror in self.mirrors.items() if mirror.key is None and each not in texts}
+        locks.drop_mirrors(self.link, self.model, self.outcome.forgotten | unused | self.found.ghosts)
         locks.write_mirrors(self.link, self.model, self.mirrors, changed)
-        locks.drop_mirrors(self.link, self.model, self.outcome.forgotten | unused)
 
     def _bring_members(self) -> None:
         if not many_to_many_of(self.model):
@@ -348,7 +355,9 @@ class _Batch:
 
     def _needs_members(self, object_id: str) -> bool:
         entries = self.entries.get(object_id, ())
-        return any(entry.action == Action.M2M for entry in entries) or bool(entries and object_id in self.plan.inserts)
+        # The row that an added object adopts may have members of REMOTE's own.
+        told = any(entry.action in (Action.M2M, Action.ADD) for entry in entries)
+        return told or bool(entries and object_id in self.plan.inserts)
 
     def _without_losers(self, pks: Mapping[str, Any], found: Found) -> dict[str, Any]:
         """Set aside objects that REMOTE changed, or deleted, later than LOCAL."""
@@ -426,7 +435,7 @@ def _write_references(link: Link, model: ModelClass, keys: Mapping[str, str]) ->
 
 
 def _forget_others(link: Link, model: ModelClass, keys: Mapping[str, str]) -> None:
-    """Forget that REMOTE keys which are now known to be these objects' were others': REMOTE was restored, say, and reuses keys."""
+    """Forget which other objects had these objects' REMOTE keys: REMOTE was restored, say, and reuses keys."""
     stale = _references(link, model).filter(among("remote_object_id", keys.values()))
     stale.exclude(among("local_object_id", keys)).delete()
 

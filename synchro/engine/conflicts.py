@@ -19,7 +19,7 @@ def lost(
 ) -> dict[str, datetime]:
     """Return the objects that were changed on REMOTE after LOCAL's newest change, with the moment of REMOTE's change.
 
-    What the engine writes is not logged on the side where it is written, so REMOTE's log holds only REMOTE's own changes.
+    What the engine writes is not logged where it is written, so REMOTE's log holds only REMOTE's own changes.
 
     Args:
         dates: the date of LOCAL's newest entry, by object id.

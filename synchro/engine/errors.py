@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import re
+import sys
 import traceback
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import Error as AnyDatabaseError
 
 from synchro.exceptions import SynchroError, TransientError
 
-#: PostgreSQL's SQLSTATE classes and codes that pass: connection, resources, operator intervention, deadlock, serialization, lock.
+#: PostgreSQL's SQLSTATE classes and codes that pass: connection, resources, operator intervention, deadlock,
+#: serialization, lock.
 _TRANSIENT_SQLSTATES = ("08", "53", "57", "40001", "40P01", "55P03", "25006", "58")
-#: MySQL and MariaDB: connection refused, lost or shut down, too many connections, lock wait, deadlock, statement time, read only.
+#: MySQL and MariaDB: connection refused, lost or shut down, too many connections, lock wait, deadlock, statement time,
+#: read only.
 _TRANSIENT_ERRNOS = frozenset({
-    1040, 1042, 1043, 1047, 1053, 1077, 1079, 1080, 1129, 1158, 1159, 1160, 1161, 1205, 1213, 1290, 1317, 1836, 1927, 1969, 2002,
-    2003, 2006, 2013, 2014, 2055, 3024, 4031,
+    1040, 1042, 1043, 1047, 1053, 1077, 1079, 1080, 1129, 1158, 1159, 1160, 1161, 1205, 1213, 1290, 1317, 1836, 1927,
+    1969, 2002, 2003, 2006, 2013, 2014, 2055, 3024, 4031,
 })  # fmt: skip
 _TRANSIENT_SQLITE = ("locked", "busy", "unable to open", "disk i/o")
-#: MySQL quotes values and names alike: Duplicate entry 'a@b.c' for key 'email'. The last quoted word of these is a name.
+#: MySQL quotes values and names alike: Duplicate entry 'a@b.c' for key 'email'.
+#: The last quoted word of these is a name.
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 
 _FIRST_PAUSE = 10
 _LONGEST_PAUSE = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is kept of an error: its class, a sentence, and where it happened; neither values nor addresses."""
+
+    error: str
+    message: str
+    traceback: str
+
+
+def account(error: BaseException) -> Account:
+    """Return what is to be kept of an error. The frames themselves, and with them whole batches, are let go."""
+    return Account(type(error).__name__, describe(error), sys.intern(frames(error)))
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether a database cannot be used for now, so that nothing else would arrive either.
+
+    A ConnectionError that comes from elsewhere, such as a handler's mail server, concerns only the object.
+    """
+    return isinstance(error, TransientError | AnyDatabaseError) and is_transient(error)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -86,8 +86,8 @@ def renew_identity(using: str) -> uuid.UUID:
 def remote_transaction(link: Link, model: ModelClass) -> Iterator[None]:
     """Open the transaction on REMOTE in which a batch of one model is applied.
 
-    SQLite has no row locks but one writer at a time, provided that the transaction begins with a write: one that reads first
-    cannot become a writer later.
+    SQLite has no row locks but one writer at a time, provided that the transaction begins with a write: one that reads
+    first cannot become a writer later.
     """
     connection = connections[link.remote]
     with transaction.atomic(using=link.remote):
@@ -101,8 +101,8 @@ def remote_transaction(link: Link, model: ModelClass) -> Iterator[None]:
 def one_process(link: Link) -> Iterator[None]:
     """Let one process at a time apply and acknowledge where REMOTE lacks synchro's tables; elsewhere do nothing.
 
-    There is no row on REMOTE to lock before an object is added, and only LOCAL's reference tells that it has been: so the lock
-    must outlive the acknowledgement. It goes with its holder's connection or, on SQLite, with the process.
+    There is no row on REMOTE to lock before an object is added, and only LOCAL's reference tells that it has been: so
+    the lock must outlive the acknowledgement. It goes with its holder's connection or, on SQLite, with the process.
     """
     vendor = connections[link.remote].vendor
     if link.has_mirrors:

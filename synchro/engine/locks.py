@@ -1,8 +1,8 @@
 """The lock of the protocol: one row on REMOTE for each LOCAL object, held until REMOTE commits.
 
-Whoever holds it reads the pending entries and the newest state of the object *after* taking it, so an older state can never be
-written over a newer one. The row is the mirror reference; for an object that REMOTE does not have yet it is made first, without
-the key that the object will get there.
+Whoever holds it reads the pending entries and the newest state of the object *after* taking it, so an older state can
+never be written over a newer one. The row is the mirror reference; for an object that REMOTE does not have yet it is
+made first, without the key that the object will get there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from synchro.registry import ModelClass
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A locked row: REMOTE's primary key of it, and REMOTE's key of the object, None where REMOTE does not know the object."""
+    """A locked row: REMOTE's primary key of it, and REMOTE's key of the object, None where REMOTE does not know it."""
 
     id: int
     key: str | None
@@ -32,7 +32,7 @@ class Mirror:
 def lock_objects(link: Link, model: ModelClass, object_ids: Sequence[str]) -> dict[str, Mirror]:
     """Lock LOCAL objects on REMOTE and return their mirrors; none where REMOTE has no tables to lock in.
 
-    Always locks in the order of the ids, so that two workers with overlapping batches do not wait for each other in a circle.
+    Always locks in the order of the ids, so that two workers with overlapping batches cannot deadlock.
     """
     if not link.has_mirrors:
         return {}
@@ -51,7 +51,10 @@ def lock_objects(link: Link, model: ModelClass, object_ids: Sequence[str]) -> di
 
 
 def write_mirrors(link: Link, model: ModelClass, mirrors: Mapping[str, Mirror], keys: Mapping[str, str]) -> None:
-    """Tell REMOTE which of its keys (values) LOCAL's objects (keys) have there. Locked rows are overwritten by their own key."""
+    """Tell REMOTE which of its keys (values) LOCAL's objects (keys) have there.
+
+    Locked rows are overwritten by their own key.
+    """
     if not (link.has_mirrors and keys):
         return
     meta = Reference._meta

@@ -16,7 +16,7 @@ from synchro.engine.resolve import find, owners_of
 from synchro.exceptions import DanglingRelation
 from synchro.keys import pk_to_text
 from synchro.models import ChangeLog
-from synchro.registry import ModelClass, keys_to, model_label, skipped_fields
+from synchro.registry import ModelClass, keeps_pk, keys_to, model_label, skipped_fields
 
 #: How many rows that hold back deletes are read of one relation: enough to see who must go first.
 _MAX_HOLDERS = 1000
@@ -75,7 +75,7 @@ def translate(link: Link, model: ModelClass, instances: Mapping[str, Model]) -> 
 
 
 def discover(link: Link, model: ModelClass, object_ids: Collection[str], translation: Translation) -> dict[str, Any]:
-    """Return REMOTE's primary keys of LOCAL objects as far as it has them, and note the ones that LOCAL had to look for."""
+    """Return REMOTE's primary keys of LOCAL objects as far as it has them; note the ones that LOCAL had to look for."""
     found = find(link, model, object_ids)
     if model is not ContentType:
         for each, pk in found.pks.items():
@@ -106,12 +106,18 @@ def pointing_to(link: Link, model: ModelClass, remote_pks: Mapping[str, Any]) ->
     return holders
 
 
-def pending_among(link: Link, model: ModelClass, remote_pks: Collection[Any]) -> set[str]:
-    """Return the LOCAL objects with pending entries whose counterparts are among these REMOTE rows."""
-    owners = set(owners_of(link, model, remote_pks).values())
-    owners |= {pk_to_text(model, pk) for pk in remote_pks}
-    pending = ChangeLog.objects.using(link.local).pending().of_objects(model, owners)
-    return set(pending.values_list("object_id", flat=True))
+def pending_among(link: Link, holders: Collection[Holder]) -> dict[Holder, Target]:
+    """Return the LOCAL objects with pending entries whose counterparts are among these REMOTE rows, by row."""
+    found: dict[Holder, Target] = {}
+    for model in {holder.model for holder in holders}:
+        pks = [holder.pk for holder in holders if holder.model is model]
+        owners = owners_of(link, model, pks)
+        if keeps_pk(model):
+            owners = {pk: pk_to_text(model, pk) for pk in pks} | owners
+        log = ChangeLog.objects.using(link.local).pending().of_objects(model, set(owners.values()))
+        pending = set(log.values_list("object_id", flat=True))
+        found |= {Holder(model, pk): (model, owner) for pk, owner in owners.items() if owner in pending}
+    return found
 
 
 def _translate(

@@ -1,35 +1,29 @@
 """Which REMOTE row is the counterpart of a LOCAL object.
 
-In this order: Reference, mirror Reference, natural key, the same explicit primary key, none. A key that no REMOTE row has any more
-does not count. Everything is looked up for a whole batch at once.
+In this order: Reference, mirror Reference, natural key, the same explicit primary key, none. A key that no REMOTE row
+has any more does not count. Everything is looked up for a whole batch at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
-from django.db.models import CompositePrimaryKey, Model, Q, QuerySet, prefetch_related_objects
-from django.db.models.constants import LOOKUP_SEP
+from django.db.models import CompositePrimaryKey, Model, QuerySet
 
-from synchro.engine import locks
+from synchro.engine import locks, natural
 from synchro.engine.link import Link
 from synchro.engine.locks import Mirror
-from synchro.exceptions import AmbiguousNaturalKey, PermanentError
+from synchro.engine.natural import Match
+from synchro.exceptions import PermanentError
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import among, pk_among
-from synchro.models import Reference
-from synchro.natural_keys import has_natural_key, natural_fields, natural_value
-from synchro.registry import ModelClass, has_auto_pk, model_label, skipped_fields
-
-#: Alternatives in one WHERE: SQLite parses an expression at most 1,000 levels deep.
-_MAX_ALTERNATIVES = 500
-
+from synchro.models import ChangeLog, Reference
+from synchro.natural_keys import has_natural_key
+from synchro.registry import ModelClass, has_auto_pk, skipped_fields
 
 @dataclass(slots=True)
 class Found:
@@ -44,6 +38,8 @@ class Found:
     #: Objects whose counterpart by natural or explicit key belongs to another LOCAL object: its object id.
     taken: dict[str, str] = field(default_factory=dict)
     problems: dict[str, PermanentError] = field(default_factory=dict)
+    #: Objects that LOCAL lost without a log entry, whose rows others have taken over.
+    ghosts: set[str] = field(default_factory=set)
 
     def missing(self, object_ids: Iterable[str]) -> list[str]:
         """Return the objects that have no counterpart so far."""
@@ -81,8 +77,8 @@ def find(
         texts = locks.mirrored(link, model, rest)
         _keep_existing(link, model, {each: pk_from_text(model, text) for each, text in texts.items()}, found, lock=lock)
     if by_natural_key and (rest := found.missing(object_ids)):
-        chosen = _instances(link, model, rest, instances)
-        _keep_existing(link, model, _by_natural_key(link, model, chosen, found), found, lock=lock)
+        matches = natural.match(link, model, _instances(link, model, rest, instances), found.problems)
+        _keep_existing(link, model, _choose(link, model, matches, found), found, lock=lock)
         if rest := found.missing(object_ids):
             _keep_existing(link, model, explicit_pks(link, model, rest), found, lock=lock)
     _refuse_taken(link, model, found)
@@ -96,7 +92,7 @@ def references(link: Link, model: ModelClass, object_ids: Collection[str]) -> di
 
 
 def explicit_pks(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, Any]:
-    """Return the primary keys that objects keep on REMOTE: none for automatic keys; foreign keys in them are translated."""
+    """Return the primary keys that objects keep on REMOTE, foreign keys in them translated; none for automatic keys."""
     if has_auto_pk(model) or not object_ids:
         return {}
     pk: Any = model._meta.pk
@@ -124,18 +120,10 @@ def find_deleted(
     found.referenced = references(link, model, deleted)
     known = _known(model, deleted, found.referenced, mirrors)
     _keep_existing(link, model, known, found, lock=True)
-    matches = {}
-    for each, natural_key in deleted.items():
-        if each in known or not natural_key:
-            continue
-        try:
-            pk = _get_by_natural_key(link, model, natural_key)
-        except AmbiguousNaturalKey as problem:
-            found.problems[each] = problem
-            continue
-        if pk is not None:
-            matches[each] = pk
-    _keep_existing(link, model, matches, found, lock=True)
+    keys = {each: key for each, key in deleted.items() if key and each not in known}
+    if keys:
+        matches = natural.match_logged(link, model, keys, found.problems)
+        _keep_existing(link, model, _choose(link, model, matches, found), found, lock=True)
     _refuse_taken(link, model, found)
     return found
 
@@ -191,11 +179,47 @@ def _keep_existing(link: Link, model: ModelClass, candidates: Mapping[str, Any],
             found.kept[pk] = existing[pk]
 
 
+def _choose(link: Link, model: ModelClass, matches: Mapping[str, Match], found: Found) -> dict[str, Any]:
+    """Give each object a row with its natural key, but none that is another object's."""
+    owners = owners_of(link, model, {pk for each in matches.values() for pk in each.pks})
+    ghosts = _ghosts(link, model, set(owners.values()) - matches.keys())
+    many = natural.allows_many(model)
+    chosen: dict[str, Any] = {}
+    first: dict[Any, str] = {}
+    for each, match in matches.items():
+        if len(match.pks) > 1 and not many:
+            found.problems[each] = natural.ambiguous(model)
+            continue
+        free = [pk for pk in match.pks if (owner := owners.get(pk, each)) == each or owner in ghosts]
+        if free:
+            chosen[each] = free[0]
+            found.ghosts |= {owners[free[0]]} & ghosts if free[0] in owners else set()
+            owners[free[0]] = each
+        elif not many:
+            # Two LOCAL objects with one key: the second one must not become another row with it.
+            other = owners[match.pks[0]] if match.pks else first.setdefault(match.key, each)
+            if other != each:
+                found.taken[each] = other
+    return chosen
+
+
+def _ghosts(link: Link, model: ModelClass, object_ids: Collection[str]) -> set[str]:
+    """Return those objects that LOCAL does not have any more, and no entry that would tell REMOTE."""
+    if not object_ids:
+        return set()
+    pks = [pk_from_text(model, each) for each in object_ids]
+    living = model._base_manager.using(link.local).filter(pk_among(model, pks)).values_list("pk", flat=True)
+    gone = set(object_ids) - {pk_to_text(model, pk) for pk in living}
+    entries = ChangeLog.objects.using(link.local).unsettled().of_objects(model, gone)
+    return gone - set(entries.values_list("object_id", flat=True))
+
+
 def _refuse_taken(link: Link, model: ModelClass, found: Found) -> None:
     """Take back counterparts found by a key that are the counterparts of other LOCAL objects."""
     adopted = {each: pk for each, pk in found.pks.items() if found.referenced.get(each) != pk_to_text(model, pk)}
     for pk, owner in owners_of(link, model, adopted.values()).items():
-        for each in [each for each, adopted_pk in adopted.items() if adopted_pk == pk and each != owner]:
+        others = [each for each, adopted_pk in adopted.items() if adopted_pk == pk and each != owner]
+        for each in others if owner not in found.ghosts else ():
             found.taken[each] = owner
             del found.pks[each]
 
@@ -208,77 +232,3 @@ def _instances(
     pks = [pk_from_text(model, each) for each in object_ids]
     read = model._base_manager.using(link.local).filter(pk_among(model, pks))
     return {pk_to_text(model, instance.pk): instance for instance in read}
-
-
-# Natural keys
-
-
-def _by_natural_key(link: Link, model: ModelClass, instances: Mapping[str, Model], found: Found) -> dict[str, Any]:
-    names = natural_fields(model)
-    if names and not _is_nested(model, names):
-        return _match_fields(link, model, names, instances, found)
-    _prefetch(names, instances.values())
-    matches = {}
-    for each, instance in instances.items():
-        try:
-            pk = _get_by_natural_key(link, model, instance.natural_key())  # type: ignore[attr-defined]
-        except AmbiguousNaturalKey as problem:
-            found.problems[each] = problem
-            continue
-        if pk is not None:
-            matches[each] = pk
-    return matches
-
-
-def _match_fields(
-    link: Link, model: ModelClass, names: tuple[str, ...], instances: Mapping[str, Model], found: Found
-) -> dict[str, Any]:
-    """Match by the manager's fields, all objects at once. Compared in Python: a collation may take 'qa' for 'QA'."""
-    keys = {each: tuple(natural_value(instance, name) for name in names) for each, instance in instances.items()}
-    by_key: dict[tuple[Any, ...], list[Any]] = {}
-    wanted = list(set(keys.values()))
-    for start in range(0, len(wanted), _MAX_ALTERNATIVES):
-        condition = _any_of(names, wanted[start : start + _MAX_ALTERNATIVES])
-        rows = model._base_manager.using(link.remote).filter(condition).order_by("pk")
-        for pk, *values in rows.values_list("pk", *names):
-            by_key.setdefault(tuple(values), []).append(pk)
-    matches = {}
-    for each, key in keys.items():
-        pks = by_key.get(key, [])
-        if len(pks) > 1 and not model._default_manager.allow_many:  # type: ignore[attr-defined]
-            found.problems[each] = _ambiguous(model)
-        elif pks:
-            matches[each] = pks[0]
-    return matches
-
-
-def _any_of(names: tuple[str, ...], keys: list[tuple[Any, ...]]) -> Q:
-    if len(names) == 1 and all(key[0] is not None for key in keys):
-        return Q(**{f"{names[0]}__in": [key[0] for key in keys]})
-    return reduce(or_, (Q(**dict(zip(names, key, strict=True))) for key in keys))
-
-
-def _is_nested(model: ModelClass, names: tuple[str, ...]) -> bool:
-    return any(LOOKUP_SEP in name or model._meta.get_field(name).is_relation for name in names)
-
-
-def _prefetch(names: tuple[str, ...], instances: Collection[Model]) -> None:
-    paths = [name.rpartition(LOOKUP_SEP)[0] for name in names if LOOKUP_SEP in name]
-    if paths and instances:
-        prefetch_related_objects(list(instances), *paths)
-
-
-def _get_by_natural_key(link: Link, model: ModelClass, natural_key: Iterable[Any]) -> Any | None:
-    manager: Any = model._default_manager.db_manager(link.remote)
-    try:
-        return manager.get_by_natural_key(*natural_key).pk
-    except model.DoesNotExist:  # type: ignore[attr-defined]
-        return None
-    except model.MultipleObjectsReturned:  # type: ignore[attr-defined]
-        raise _ambiguous(model) from None
-
-
-def _ambiguous(model: ModelClass) -> AmbiguousNaturalKey:
-    return AmbiguousNaturalKey(
-        f"More than one {model_label(model)} on REMOTE has the natural key of this object. Make it unique there, or use allow_many=True."
-    )

@@ -8,78 +8,133 @@ import synchro.models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('contenttypes', '0002_remove_content_type_name'),
+        ("contenttypes", "0002_remove_content_type_name"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Option',
+            name="Option",
             fields=[
-                ('key', models.CharField(max_length=50, primary_key=True, serialize=False, verbose_name='key')),
-                ('value', models.CharField(max_length=255, verbose_name='value')),
+                ("key", models.CharField(max_length=50, primary_key=True, serialize=False, verbose_name="key")),
+                ("value", models.CharField(max_length=255, verbose_name="value")),
             ],
             options={
-                'verbose_name': 'option',
-                'verbose_name_plural': 'options',
+                "verbose_name": "option",
+                "verbose_name_plural": "options",
             },
         ),
         migrations.CreateModel(
-            name='Attempt',
+            name="Attempt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('object_id', synchro.models.ObjectIdField(max_length=255, verbose_name='object id')),
-                ('date', models.DateTimeField(default=django.utils.timezone.now, verbose_name='date')),
-                ('error', models.CharField(max_length=255, verbose_name='error')),
-                ('message', models.TextField(verbose_name='message')),
-                ('traceback', models.TextField(blank=True, verbose_name='traceback')),
-                ('task_id', models.CharField(blank=True, max_length=255, verbose_name='task id')),
-                ('content_type', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contenttypes.contenttype', verbose_name='model')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("object_id", synchro.models.ObjectIdField(max_length=255, verbose_name="object id")),
+                ("date", models.DateTimeField(default=django.utils.timezone.now, verbose_name="date")),
+                ("error", models.CharField(max_length=255, verbose_name="error")),
+                ("message", models.TextField(verbose_name="message")),
+                ("traceback", models.TextField(blank=True, verbose_name="traceback")),
+                ("task_id", models.CharField(blank=True, max_length=255, verbose_name="task id")),
+                (
+                    "content_type",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="contenttypes.contenttype",
+                        verbose_name="model",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'attempt',
-                'verbose_name_plural': 'attempts',
-                'indexes': [models.Index(fields=['content_type', 'object_id', 'date'], name='synchro_attempt_object')],
+                "verbose_name": "attempt",
+                "verbose_name_plural": "attempts",
+                "indexes": [models.Index(fields=["content_type", "object_id", "date"], name="synchro_attempt_object")],
             },
         ),
         migrations.CreateModel(
-            name='ChangeLog',
+            name="ChangeLog",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('object_id', synchro.models.ObjectIdField(max_length=255, verbose_name='object id')),
-                ('action', models.PositiveSmallIntegerField(choices=[(1, 'added'), (2, 'changed'), (3, 'deleted'), (4, 'relations changed')], verbose_name='action')),
-                ('date', models.DateTimeField(default=django.utils.timezone.now, verbose_name='date')),
-                ('natural_key', models.JSONField(blank=True, null=True, verbose_name='natural key')),
-                ('state', models.PositiveSmallIntegerField(choices=[(1, 'pending'), (2, 'synced'), (3, 'failed'), (4, 'skipped')], default=1, verbose_name='state')),
-                ('attempts', models.PositiveIntegerField(default=0, verbose_name='attempts')),
-                ('next_attempt_at', models.DateTimeField(blank=True, null=True, verbose_name='next attempt')),
-                ('synced_at', models.DateTimeField(blank=True, null=True, verbose_name='synced at')),
-                ('reason', models.TextField(blank=True, default='', verbose_name='reason')),
-                ('content_type', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contenttypes.contenttype', verbose_name='model')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("object_id", synchro.models.ObjectIdField(max_length=255, verbose_name="object id")),
+                (
+                    "action",
+                    models.PositiveSmallIntegerField(
+                        choices=[(1, "added"), (2, "changed"), (3, "deleted"), (4, "relations changed")],
+                        verbose_name="action",
+                    ),
+                ),
+                ("date", models.DateTimeField(default=django.utils.timezone.now, verbose_name="date")),
+                ("natural_key", models.JSONField(blank=True, null=True, verbose_name="natural key")),
+                (
+                    "state",
+                    models.PositiveSmallIntegerField(
+                        choices=[(1, "pending"), (2, "synced"), (3, "failed"), (4, "skipped")],
+                        default=1,
+                        verbose_name="state",
+                    ),
+                ),
+                ("attempts", models.PositiveIntegerField(default=0, verbose_name="attempts")),
+                ("next_attempt_at", models.DateTimeField(blank=True, null=True, verbose_name="next attempt")),
+                ("synced_at", models.DateTimeField(blank=True, null=True, verbose_name="synced at")),
+                ("reason", models.TextField(blank=True, default="", verbose_name="reason")),
+                (
+                    "content_type",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="contenttypes.contenttype",
+                        verbose_name="model",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'change',
-                'verbose_name_plural': 'change log',
-                'permissions': [('synchronize', 'Can synchronize'), ('reset', 'Can reset the synchronization')],
-                'indexes': [models.Index(fields=['state', 'content_type', 'id', 'next_attempt_at'], name='synchro_log_pending'), models.Index(fields=['content_type', 'object_id', 'state', 'date'], name='synchro_log_object')],
+                "verbose_name": "change",
+                "verbose_name_plural": "change log",
+                "permissions": [("synchronize", "Can synchronize"), ("reset", "Can reset the synchronization")],
+                "indexes": [
+                    models.Index(fields=["state", "content_type", "id", "next_attempt_at"], name="synchro_log_pending"),
+                    models.Index(fields=["content_type", "object_id", "state", "date"], name="synchro_log_object"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Reference',
+            name="Reference",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('peer', models.UUIDField(verbose_name='peer')),
-                ('local_object_id', synchro.models.ObjectIdField(max_length=255, null=True, verbose_name='local object id')),
-                ('remote_object_id', synchro.models.ObjectIdField(max_length=255, verbose_name='remote object id')),
-                ('content_type', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contenttypes.contenttype', verbose_name='model')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("peer", models.UUIDField(verbose_name="peer")),
+                (
+                    "local_object_id",
+                    synchro.models.ObjectIdField(max_length=255, null=True, verbose_name="local object id"),
+                ),
+                ("remote_object_id", synchro.models.ObjectIdField(max_length=255, verbose_name="remote object id")),
+                (
+                    "content_type",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="contenttypes.contenttype",
+                        verbose_name="model",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'reference',
-                'verbose_name_plural': 'references',
-                'constraints': [models.UniqueConstraint(fields=('peer', 'content_type', 'local_object_id'), name='synchro_reference_unique_local'), models.UniqueConstraint(fields=('peer', 'content_type', 'remote_object_id'), name='synchro_reference_unique_remote')],
+                "verbose_name": "reference",
+                "verbose_name_plural": "references",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("peer", "content_type", "local_object_id"), name="synchro_reference_unique_local"
+                    ),
+                    models.UniqueConstraint(
+                        fields=("peer", "content_type", "remote_object_id"), name="synchro_reference_unique_remote"
+                    ),
+                ],
             },
         ),
     ]

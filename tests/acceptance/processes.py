@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from kombu import pools
 from redis import Redis
 
+from synchro_tasks import publisher
 from tests.databases import Pair
 
 PATIENCE = 60  # seconds until a process that does not do what it should fails the test
@@ -164,8 +166,9 @@ class Site:
 
 def connect_app(app: Any, broker: str, **transport_options: Any) -> None:
     """Let an app that may have talked to one broker talk to another from now on."""
-    app.pool.force_close_all()
+    pools.reset()
     app._pool = None
     app.amqp._producer_pool = None
     app.conf.update(broker_url=broker, broker_read_url=None, broker_write_url=broker)
     app.conf.broker_transport_options = transport_options
+    publisher.start_afresh()

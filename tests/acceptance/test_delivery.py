@@ -14,21 +14,12 @@ from django.db import connections, transaction
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from synchro.models import Attempt, ChangeLog
-from synchro_tasks import publisher
 from tests import factories
 from tests.acceptance.processes import Process, Site, wait_until
 from tests.assertions import assert_in_step, assert_same_on_remote
 from tests.shop.models import Article, Tag
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
-
-
-@pytest.fixture(autouse=True)
-def own_broker(site: Site) -> Iterator[None]:
-    """What the test itself saves is queued in the site's broker."""
-    publisher.start_afresh()
-    yield
-    publisher.start_afresh()
 
 
 def wait_until_nothing_is_pending() -> None:

@@ -1,4 +1,4 @@
-"""Batches: a fixed number of queries whatever their size, one bad object that stops only itself, and REMOTE that goes away."""
+"""Batches: a fixed number of queries whatever their size, a bad object that stops only itself, REMOTE going away."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tests.shop.models import (
     Article,
     City,
     Country,
+    Currency,
     Employee,
     Haunted,
     Hidden,
@@ -59,11 +60,9 @@ def _holidays(number: int) -> None:
 
 
 def _rates(number: int) -> None:
-    from tests.shop.models import Currency
-
-    currency = Currency.objects.first() or factories.make(Currency, code="EUR")
+    currency = factories.make(Currency, code=f"{number}")
     for index in range(number):
-        factories.make(Rate, currency=currency, day=factories.day() + timedelta(days=index), value=number)
+        factories.make(Rate, currency=currency, day=factories.day() + timedelta(days=index))
 
 
 def _playlists(number: int) -> None:
@@ -255,7 +254,7 @@ def make_bad(pair: Pair) -> Product:
 
 
 def entry_of(obj: Model) -> ChangeLog:
-    return ChangeLog.objects.filter(object_id=str(obj.pk)).latest("pk")
+    return ChangeLog.objects.of_objects(type(obj), [str(obj.pk)]).latest("pk")
 
 
 def test_pauses_grow(pair: Pair) -> None:

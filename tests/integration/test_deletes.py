@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
-from django.db.models import ProtectedError
+from django.db.models import Model, ProtectedError
 
 from synchro import DisableSynchroLog, engine
 from synchro.models import Attempt, ChangeLog, Reference
 from tests import factories
 from tests.assertions import (
     assert_in_step,
-    assert_nothing_pending,
     assert_not_on_remote,
+    assert_nothing_pending,
     assert_same_on_remote,
     counterpart,
 )
@@ -49,7 +50,7 @@ from tests.shop.models import (
 @pytest.mark.parametrize("bring", ROADS)
 def test_added_and_deleted_before_the_sync_does_nothing(pair: Pair, bring: Road) -> None:
     """Not even where REMOTE has a row with the same natural key or the same explicit primary key."""
-    theirs = [
+    theirs: list[Product | Tag | Article] = [
         factories.product(sku="chair", using=pair.remote),
         factories.tag(slug="a", using=pair.remote),
         factories.article(using=pair.remote),
@@ -104,7 +105,7 @@ def test_without_reference_and_natural_key_nothing_is_touched(pair: Pair, bring:
     [(Article, {"id": 5, "title": "x"}), (Tag, {"slug": "a"}), (Product, {"id": 7, "sku": "chair"})],
     ids=["automatic", "explicit", "natural"],
 )
-def test_a_deleted_key_that_lives_again(pair: Pair, bring: Road, model: type, values: dict[str, object]) -> None:
+def test_a_deleted_key_that_lives_again(pair: Pair, bring: Road, model: type[Model], values: dict[str, Any]) -> None:
     first = factories.make(model, **values)
     sync()
     before = counterpart(first).pk
@@ -268,7 +269,7 @@ def test_children_of_every_kind_in_any_order(each_vendor: Pair) -> None:
 
 @pytest.mark.parametrize("bring", ROADS)
 @pytest.mark.parametrize("model", [Safe, Rack])
-def test_children_that_protect(pair: Pair, bring: Road, model: type) -> None:
+def test_children_that_protect(pair: Pair, bring: Road, model: type[Model]) -> None:
     shelf = factories.make(Shelf)
     child = factories.make(model, shelf=shelf)
     sync()
@@ -329,7 +330,7 @@ def test_members_of_relations(pair: Pair, bring: Road) -> None:
     gone = factories.playlist(song)
     ann, bob = factories.person(), factories.person()
     ann.friends.add(bob)
-    team = factories.team(ann, bob)
+    factories.team(ann, bob)
     sync()
     song.delete()
     gone.delete()

@@ -1,4 +1,4 @@
-"""References, their mirrors on REMOTE, and the identities of databases: each object has one copy, and nobody's rows are mixed up."""
+"""References, their mirrors on REMOTE, and identities of databases: one copy of each object, and no rows mixed up."""
 
 from __future__ import annotations
 
@@ -158,12 +158,12 @@ def test_without_an_alias_local_gets_the_new_identity(sqlite_pair: Pair) -> None
 
 
 @pytest.fixture
-def hub(unblocked: None) -> Iterator[tuple[Pair, Pair]]:
+def hub(unblocked: None) -> tuple[Pair, Pair]:
     """Two offices that synchronize to one hub."""
     offices = Pair("sqlite_a", "postgres_b"), Pair("postgres_a", "postgres_b")
     for alias in ("sqlite_a", "postgres_a", "postgres_b"):
         prepare(alias)
-    yield offices
+    return offices
 
 
 @pytest.mark.postgres

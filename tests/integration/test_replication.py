@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from synchro import engine
-from synchro.models import ChangeLog, Reference
+from synchro.models import Reference
 from tests import factories
-from tests.assertions import assert_in_step, assert_nothing_pending, assert_not_on_remote, assert_same_on_remote
+from tests.assertions import assert_not_on_remote, assert_nothing_pending, assert_same_on_remote
 from tests.databases import Pair
 from tests.shop.models import Article
 

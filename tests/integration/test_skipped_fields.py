@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from synchro import engine
@@ -15,12 +13,11 @@ from tests.shop.models import Invoice, Lease, Product, Stamped, Tag
 
 
 @pytest.fixture
-def skip(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def skip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip fields of models of every kind of primary key, of a natural key, and of moments that Django sets."""
     monkeypatch.setattr(Product, "SYNCHRO_SKIP", ("stock", "price"), raising=False)
     monkeypatch.setattr(Tag, "SYNCHRO_SKIP", ["title"], raising=False)
     monkeypatch.setattr(Stamped, "SYNCHRO_SKIP", ("changed",), raising=False)
-    yield
 
 
 @pytest.mark.parametrize("bring", ROADS)

@@ -16,9 +16,10 @@ from synchro import engine
 from synchro.exceptions import NoRemote, PermanentError, TransientError
 from synchro.models import Attempt, ChangeLog, Option, options
 from synchro_tasks import tasks
-from synchro_tasks.lease import Lease
+from synchro_tasks.lease import Lease, lease
 from synchro_tasks.tasks import checkpoint, synchronize
 from tests import factories
+from tests.acceptance.processes import wait_until
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote
 from tests.databases import Pair
 from tests.faults import ambiguous_twin, unreachable
@@ -125,7 +126,7 @@ def test_a_remote_that_is_away_is_told_in_a_sentence(sqlite_pair: Pair) -> None:
 
 def test_a_second_one_ends_at_once(each_vendor: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     factories.article()
-    second = []
+    second: list[str] = []
     sync_due = engine.sync_due
 
     def meanwhile(**kwargs: Any) -> engine.Report:
@@ -194,9 +195,9 @@ def test_a_dead_holder_frees_itself(pair: Pair, monkeypatch: pytest.MonkeyPatch)
     dead.acquire()
     now = timezone.now()
 
-    monkeypatch.setattr("synchro_tasks.lease.timezone.now", lambda: now + timedelta(seconds=50))
+    monkeypatch.setattr("synchro_tasks.lease.timezone.now", lambda: now + timedelta(seconds=19))
     assert not heir.acquire()
-    monkeypatch.setattr("synchro_tasks.lease.timezone.now", lambda: now + timedelta(seconds=61))
+    monkeypatch.setattr("synchro_tasks.lease.timezone.now", lambda: now + timedelta(seconds=21))
     assert heir.acquire()
     assert not dead.renew()
     dead.release()
@@ -212,6 +213,32 @@ def test_a_holder_whose_clock_is_years_ahead_does_not_block_for_years(
         Lease("work").acquire()
 
     assert Lease("work").acquire()
+
+
+def test_a_holder_that_works_long_keeps_its_lease(each_vendor: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synchro_tasks.lease._SECONDS_BETWEEN_RENEWALS", 0.05)
+    monkeypatch.setattr("synchro_tasks.lease._DURATION", timedelta(seconds=1))
+
+    with lease("work") as own:
+        assert own is not None
+        time.sleep(1.5)
+        assert not own.is_lost
+        assert not Lease("work").acquire()
+
+    assert Lease("work").acquire()
+
+
+def test_a_holder_notices_that_somebody_else_has_taken_its_lease(
+    sqlite_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synchro_tasks.lease._SECONDS_BETWEEN_RENEWALS", 0.05)
+
+    with lease("work") as own:
+        assert own is not None
+        Option.objects.filter(key="work").update(value="somebody else")
+        wait_until(lambda: own.is_lost, "the holder notices")
+
+    assert Option.objects.get(key="work").value == "somebody else"
 
 
 def test_a_lease_that_was_deleted_can_be_taken_again(pair: Pair) -> None:

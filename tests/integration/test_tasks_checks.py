@@ -18,7 +18,7 @@ without_beat = modify_settings(INSTALLED_APPS={"remove": "django_celery_beat"})
 
 @pytest.fixture(autouse=True)
 def well_configured() -> Iterator[None]:
-    with configured(broker_url="redis://127.0.0.1:6379/0"):
+    with broker("redis://127.0.0.1:6379/0"):
         yield
 
 
@@ -36,6 +36,10 @@ class configured:
         app.conf.update(self._before)
 
 
+def broker(url: str | None, **values: Any) -> configured:
+    return configured(broker_url=url, broker_write_url=url, **values)
+
+
 def warnings() -> dict[str, str]:
     found = [each for each in run_checks(tags=["synchro"]) if each.id and each.id.startswith("synchro_tasks.")]
     assert all(each.hint for each in found)
@@ -48,7 +52,7 @@ def test_there_is_nothing_to_say_about_a_site_that_is_well_configured() -> None:
 
 @override_settings(SYNCHRO_REMOTE=None)
 def test_there_is_nothing_to_say_where_changes_are_only_logged() -> None:
-    with configured(broker_url=None), without_beat:
+    with broker(None), without_beat:
         assert warnings() == {}
 
 
@@ -85,7 +89,7 @@ def test_celery_names_its_fallback_as_w001_expects() -> None:
     ],
 )
 def test_w002_the_broker_cannot_be_used(url: str | None, complaint: str) -> None:
-    with configured(broker_url=url):
+    with broker(url):
         found = warnings()
 
     assert list(found) == ["W002"]
@@ -107,12 +111,12 @@ def test_w002_the_broker_cannot_be_used(url: str | None, complaint: str) -> None
     ],
 )
 def test_w002_has_nothing_to_say_about_brokers_that_workers_reach(url: str) -> None:
-    with configured(broker_url=url):
+    with broker(url):
         assert warnings() == {}
 
 
 def test_w002_has_nothing_to_say_where_tasks_are_eager() -> None:
-    with configured(broker_url=None, task_always_eager=True):
+    with broker(None, task_always_eager=True):
         assert warnings() == {}
 
 

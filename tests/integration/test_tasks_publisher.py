@@ -52,7 +52,7 @@ class Proxy:
         self._listen(0)
         assert self._listener is not None
         self._port: int = self._listener.getsockname()[1]
-        self.url = urlunsplit(self._target._replace(netloc=self._netloc()))
+        self.url: str = urlunsplit(self._target._replace(netloc=self._netloc()))
 
     def cut(self) -> None:
         """Close all connections, as a broker does that restarts, or that finds them idle."""
@@ -414,14 +414,12 @@ def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 def test_a_save_does_not_notice_that_the_broker_is_away(sqlite_pair: Pair) -> None:
     with closing(socket.create_server((LOCALHOST, 0))) as silent:
         connect_app(app, f"redis://{LOCALHOST}:{silent.getsockname()[1]}/0")
-        publisher.start_afresh()
         try:
             started = time.monotonic()
             articles = [factories.article() for _ in range(20)]
             seconds = time.monotonic() - started
         finally:
             connect_app(app, settings.CELERY_BROKER_URL, **settings.CELERY_BROKER_TRANSPORT_OPTIONS)
-            publisher.start_afresh()
 
     assert seconds < LONG
     assert ChangeLog.objects.pending().count() == len(articles)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,8 +17,10 @@ from django.db import connections
 from django.test import override_settings
 from django.utils import timezone
 
+from synchro import engine
 from synchro.exceptions import PermanentError, TransientError
 from synchro.models import Attempt, ChangeLog
+from synchro_tasks import tasks
 from synchro_tasks.tasks import replicate
 from tests import factories
 from tests.assertions import assert_nothing_pending, assert_same_on_remote
@@ -90,13 +93,53 @@ def test_it_takes_along_what_was_changed_later(pair: Pair) -> None:
     assert [entry.object_id for entry in ChangeLog.objects.pending()] == [str(earlier.pk)]
 
 
-@override_settings(SYNCHRO_BATCH_SIZE=3)
-def test_it_takes_no_more_than_a_batch_along(pair: Pair) -> None:
-    articles = [factories.article() for _ in range(5)]
+@override_settings(SYNCHRO_BATCH_SIZE=4)
+def test_it_takes_no_more_than_a_batch_along_at_once(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_SECONDS_TO_GO_ON", 0.0)
+    articles = [factories.article() for _ in range(6)]
     for article in articles:
         article.save()
 
-    assert run("shop.Article", str(articles[0].pk)).result == "3 synced, 0 skipped, 0 failed"
+    assert run("shop.Article", str(articles[0].pk)).result == "4 synced, 0 skipped, 0 failed"
+
+
+@override_settings(SYNCHRO_BATCH_SIZE=4)
+def test_it_goes_on_where_there_are_many(pair: Pair) -> None:
+    older, *articles = [factories.article() for _ in range(13)]
+    product = factories.product()
+
+    assert run("shop.Article", str(articles[0].pk)).result == "13 synced, 0 skipped, 0 failed"
+
+    assert_same_on_remote(older)
+    assert [entry.object_id for entry in ChangeLog.objects.pending()] == [str(product.pk)]
+
+
+@override_settings(SYNCHRO_BATCH_SIZE=4)
+def test_it_does_not_go_on_where_another_worker_has_done_most(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synchro.engine.sync_object", lambda *args, **kwargs: engine.Report(synced=2))
+    factories.article()
+
+    assert run("shop.Article", "1").result == "2 synced, 0 skipped, 0 failed"
+
+
+@override_settings(SYNCHRO_BATCH_SIZE=2)
+def test_a_remote_that_goes_away_while_it_goes_on_is_the_other_tasks_matter(
+    sqlite_pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    articles = [factories.article() for _ in range(6)]
+    sync_object = engine.sync_object
+
+    def once(*args: Any, **kwargs: Any) -> engine.Report:
+        with unreachable(sqlite_pair.remote) if ChangeLog.objects.pending().count() < 6 else nullcontext():
+            return sync_object(*args, **kwargs)
+
+    monkeypatch.setattr("synchro.engine.sync_object", once)
+
+    assert run("shop.Article", str(articles[0].pk)).result == "2 synced, 0 skipped, 0 failed"
+
+    assert "backlog left to other tasks model=shop.Article" in caplog.text
+    assert ChangeLog.objects.due(timezone.now()).count() == 4
+    assert Attempt.objects.count() == 0
 
 
 def test_what_waits_for_its_next_attempt_is_not_taken_along(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""Values arrive exactly: nothing is restamped, rounded, cut or taken for something else; between all pairs of vendors."""
+"""Values arrive exactly between all pairs of vendors: not restamped, rounded, cut or taken for something else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-import pytest
 from django.db import connections
 from django.db.models import F, JSONField, Value
 
@@ -19,7 +18,18 @@ from tests.roads import sync
 from tests.shop.models import Legacy, Loud, Square, Stamped, Unmanaged, Worded
 from tests.values.models import BigAuto, Everything, Filled, SmallAuto
 
-TEXTS = ["", " ", " padded ", "tab\tnew\nline\r\n", "ü ß é 漢字 🐘", "'\"`\\%s%%{}", "<b>&amp;</b>", "NULL", "a\u0301", "\x01\x7f"]
+TEXTS = [
+    "",
+    " ",
+    " padded ",
+    "tab\tnew\nline\r\n",
+    "ü ß é 漢字 🐘",
+    "'\"`\\%s%%{}",
+    "<b>&amp;</b>",
+    "NULL",
+    "a\u0301",
+    "\x01\x7f",
+]
 
 #: Values of each column, the extreme ones that all vendors can hold among them.
 VALUES: dict[str, list[Any]] = {
@@ -35,14 +45,30 @@ VALUES: dict[str, list[Any]] = {
         datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
     ],
     "decimal": [Decimal("0"), Decimal("-0.000001"), Decimal("123456.789012"), Decimal("99999999.999999")],
-    "duration": [timedelta(0), timedelta(microseconds=1), timedelta(days=-1, microseconds=5), timedelta(days=30, hours=5)],
+    "duration": [
+        timedelta(0),
+        timedelta(microseconds=1),
+        timedelta(days=-1, microseconds=5),
+        timedelta(days=30, hours=5),
+    ],
     "email": ["a@example.com"],
     "file": ["files/a b.txt", "../x"],
     "file_path": ["./a"],
     "float": [0.0, -0.5, 1.1, 1e300, 5e-300, 0.1 + 0.2],
     "generic_ip": ["192.0.2.1", "2001:db8::1"],
     "integer": [0, -(2**31), 2**31 - 1],
-    "json": [{}, [], 0, "", False, "text", {"b": [1, 2.5, None, True, {"ü": "🐘"}], "a": "'\"\\"}, [[], {}], 2**53, "null"],
+    "json": [
+        {},
+        [],
+        0,
+        "",
+        False,
+        "text",
+        {"b": [1, 2.5, None, True, {"ü": "🐘"}], "a": "'\"\\"},
+        [[], {}],
+        2**53,
+        "null",
+    ],
     "json_encoded": [{"day": "2024-02-29"}],
     "long_file": ["f" * 255],
     "positive_big_integer": [0, 2**63 - 1],

@@ -18,7 +18,7 @@ OPTIONAL = {
     "SYNCHRO_MODELS": ("models", ()),
     "SYNCHRO_ALLOW_RESET": ("allow_reset", True),
     "SYNCHRO_DEBUG": ("debug", False),
-    "SYNCHRO_BATCH_SIZE": ("batch_size", 500),
+    "SYNCHRO_BATCH_SIZE": ("batch_size", 1000),
     "SYNCHRO_MAX_ATTEMPTS": ("max_attempts", 10),
     "SYNCHRO_LOG_RETENTION": ("log_retention", timedelta(days=30)),
 }
