@@ -69,6 +69,10 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         """Select entries whose change is still owed to REMOTE: pending ones and those that were given up."""
         return self.filter(state__in=[ChangeLog.State.PENDING, ChangeLog.State.FAILED])
 
+    def synced(self) -> ChangeLogQuerySet:
+        """Select entries whose change has arrived on REMOTE."""
+        return self.filter(state=ChangeLog.State.SYNCED)
+
     def failed(self) -> ChangeLogQuerySet:
         """Select entries that were given up and wait for an operator or a new change."""
         return self.filter(state=ChangeLog.State.FAILED)
@@ -83,11 +87,12 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
 
     def of(self, model: ModelClass) -> ChangeLogQuerySet:
         """Select entries of one model."""
-        return self.filter(content_type=ContentType.objects.db_manager(self.db).get_for_model(model))
+        return self.filter(content_type_id=ContentType.objects.db_manager(self.db).get_for_model(model).pk)
 
     def of_objects(self, model: ModelClass, object_ids: Collection[str]) -> ChangeLogQuerySet:
         """Select entries of some objects of one model."""
-        return self.of(model).filter(among("object_id", object_ids))
+        type_id = ContentType.objects.db_manager(self.db).get_for_model(model).pk
+        return self.filter(among("object_id", object_ids), content_type_id=type_id)
 
     def append_changes(self, model: ModelClass, object_ids: Sequence[str]) -> None:
         """Append an entry for each object, as if it had been saved now."""

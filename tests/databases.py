@@ -85,6 +85,7 @@ def drop_all() -> None:
 def empty(alias: str) -> None:
     """Delete all rows but those of content types, permissions and migrations, and restart the automatic pks."""
     connection = connections[alias]
+    connection._synchro_identity = None, None  # type: ignore[attr-defined]  # as after a restore, which ends connections
     filled = _filled_tables(connection)
     if not filled:
         return

@@ -25,10 +25,10 @@ class Progress:
         self.history: deque[tuple[float, int]] = deque()  # when LOCAL had how many objects
 
     def show(self, *, always: bool = False) -> None:
-        """Write both lines: over the last ones on a terminal, every two seconds in a log file."""
+        """Write both lines: over the last ones on a terminal, every second in a log file."""
         self.update()
         terminal = self.out.isatty()
-        if not (always or terminal or time.monotonic() - self.shown >= 2):
+        if not (always or terminal or time.monotonic() - self.shown >= 1):
             return
         up = "\x1b[2A" if terminal and self.shown else ""
         self.out.write(

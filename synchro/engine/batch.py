@@ -23,7 +23,7 @@ from synchro.engine.apply import Plan, goes_together, release, write
 from synchro.engine.link import Link, one_process, remote_transaction
 from synchro.engine.members import sync_members
 from synchro.engine.relations import Holder, Target, Translation, pending_among, pointing_to, translate
-from synchro.engine.resolve import Found, find, find_deleted
+from synchro.engine.resolve import Found, find, find_deleted, references
 from synchro.engine.values import point_parents, restore_json_null
 from synchro.exceptions import CounterpartTaken, HeldByRemoteRows
 from synchro.keys import pk_from_text, pk_to_text
@@ -81,6 +81,8 @@ class Outcome:
     #: REMOTE's keys to remember on LOCAL, and objects whose reference is to be forgotten.
     references: dict[ModelClass, dict[str, str]] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
+    #: REMOTE's keys that REMOTE itself remembers: nobody has looked yet whether LOCAL does.
+    mirrored: dict[str, str] = field(default_factory=dict)
 
 
 def replicate(link: Link, step: Step) -> Outcome:
@@ -134,6 +136,7 @@ class _Batch:
             return
         found = find_deleted(self.link, self.model, deleted, self.mirrors)
         self.found.referenced |= found.referenced
+        self.found.mirrored |= found.mirrored
         self.outcome.failures |= found.problems
         counterparts = self._without_losers(found.pks, found)
         held = self._held(counterparts)
@@ -219,6 +222,7 @@ class _Batch:
         found = find(self.link, self.model, copies, instances=copies, mirrors=self.mirrors, lock=True)
         self.found.pks, self.found.kept, self.found.ghosts = found.pks, found.kept, found.ghosts
         self.found.referenced |= found.referenced
+        self.found.mirrored |= found.mirrored
         self.outcome.failures |= found.problems
         self._refuse_taken(found.taken)
         self._without_losers(found.pks, found)
@@ -248,8 +252,10 @@ class _Batch:
 
     def _refuse_taken(self, taken: Mapping[str, str]) -> None:
         """Let an object wait whose counterpart belongs to another one that is about to change; else it fails."""
+        if not taken:
+            return
         owners = ChangeLog.objects.using(self.link.local).pending().of_objects(self.model, set(taken.values()))
-        changing = set(owners.values_list("object_id", flat=True)) if taken else set()
+        changing = set(owners.values_list("object_id", flat=True))
         for each, owner in taken.items():
             if owner in changing:
                 self.outcome.blocked[each] = {(self.model, owner)}
@@ -333,9 +339,11 @@ class _Batch:
         self.outcome.references = {
             model: dict(keys) for model, keys in self.translation.discovered.items() if model is not self.model
         }
+        remembered = self.found.remembered()
         self.outcome.references[self.model] = {
-            each: text for each, text in texts.items() if self.found.referenced.get(each) != text
+            each: text for each, text in texts.items() if remembered.get(each) != text
         }
+        self.outcome.mirrored = {each: text for each, text in texts.items() if self.found.mirrored.get(each) == text}
         changed = {
             each: text for each, text in texts.items() if each in self.mirrors and self.mirrors[each].key != text
         }
@@ -361,7 +369,7 @@ class _Batch:
 
     def _without_losers(self, pks: Mapping[str, Any], found: Found) -> dict[str, Any]:
         """Set aside objects that REMOTE changed, or deleted, later than LOCAL."""
-        known = {each: pk_from_text(self.model, text) for each, text in found.referenced.items()} | dict(pks)
+        known = {each: pk_from_text(self.model, text) for each, text in found.remembered().items()} | dict(pks)
         dates = {
             each: max(entry.date for entry in self.entries[each])
             for each in known
@@ -404,6 +412,11 @@ def _acknowledge(link: Link, model: ModelClass, outcome: Outcome) -> None:
             _references(link, model).filter(among("local_object_id", outcome.forgotten)).delete()
         for referenced, keys in outcome.references.items():
             _write_references(link, referenced, keys)
+        if outcome.mirrored:
+            known = references(link, model, outcome.mirrored)
+            _write_references(
+                link, model, {each: text for each, text in outcome.mirrored.items() if known.get(each) != text}
+            )
         if arrived := [pk for ids in outcome.arrived.values() for pk in ids]:
             log.mark_synced(arrived)
         for ids, reason in outcome.lost.values():
@@ -442,7 +455,7 @@ def _forget_others(link: Link, model: ModelClass, keys: Mapping[str, str]) -> No
 
 def _references(link: Link, model: ModelClass) -> QuerySet[Reference]:
     content_type = ContentType.objects.db_manager(link.local).get_for_model(model)
-    return Reference.objects.using(link.local).filter(peer=link.remote_identity, content_type=content_type)
+    return Reference.objects.using(link.local).filter(peer=link.remote_identity, content_type_id=content_type.pk)
 
 
 def _field_name(instance: Model, attname: str) -> str:

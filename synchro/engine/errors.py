@@ -18,16 +18,19 @@ from synchro.exceptions import SynchroError, TransientError
 #: PostgreSQL's SQLSTATE classes and codes that pass: connection, resources, operator intervention, deadlock,
 #: serialization, lock.
 _TRANSIENT_SQLSTATES = ("08", "53", "57", "40001", "40P01", "55P03", "25006", "58")
-#: MySQL and MariaDB: connection refused, lost or shut down, too many connections, lock wait, deadlock, statement time,
-#: read only.
+#: MySQL and MariaDB: connection refused, lost or shut down, access denied, too many connections, lock wait, deadlock,
+#: statement time, read only.
 _TRANSIENT_ERRNOS = frozenset({
-    1040, 1042, 1043, 1047, 1053, 1077, 1079, 1080, 1129, 1158, 1159, 1160, 1161, 1205, 1213, 1290, 1317, 1836, 1927,
-    1969, 2002, 2003, 2006, 2013, 2014, 2055, 3024, 4031,
+    1040, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1077, 1079, 1080, 1129, 1130, 1158, 1159, 1160, 1161, 1205, 1213,
+    1290, 1317, 1698, 1792, 1836, 1927, 1969, 2002, 2003, 2006, 2013, 2014, 2055, 3024, 4031,
 })  # fmt: skip
-_TRANSIENT_SQLITE = ("locked", "busy", "unable to open", "disk i/o")
-#: MySQL quotes values and names alike: Duplicate entry 'a@b.c' for key 'email'.
-#: The last quoted word of these is a name.
-_QUOTED = re.compile(r"'(?:[^'\\]|\\.|'')*'")
+_TRANSIENT_SQLITE = ("locked", "busy", "unable to open", "disk i/o", "readonly", "is full")
+#: Those that tell about a connection: their text names hosts and users.
+_CONNECTION_ERRNOS = frozenset({1040, 1042, 1043, 1044, 1045, 1049, 1129, 1130, 1142, 1143, 1698, *range(2000, 3000)})
+#: Those that quote nothing but names of tables and columns.
+_NAMING_ERRNOS = frozenset({1048, 1054, 1146, 1153, 1264, 1265, 1364, 1406, 1451, 1452, 3819, 4025})
+
+_REFUSED = "A trigger or a function of the database refused it."
 
 _FIRST_PAUSE = 10
 _LONGEST_PAUSE = 3600
@@ -64,13 +67,13 @@ def is_transient(error: BaseException) -> bool:
     if not isinstance(error, DatabaseError):
         return isinstance(error, ConnectionError | TimeoutError)
     cause = error.__cause__
-    sqlstate = getattr(cause, "sqlstate", None)
-    if sqlstate:
+    # The numbers say more than the SQLSTATE that comes with them: too large a packet counts as a lost connection.
+    if isinstance(number := (error.args or [None])[0], int):
+        return number in _TRANSIENT_ERRNOS
+    if sqlstate := getattr(cause, "sqlstate", None):
         return str(sqlstate).startswith(_TRANSIENT_SQLSTATES)
     if not isinstance(error, OperationalError):
         return False
-    if isinstance(number := (error.args or [None])[0], int):
-        return number in _TRANSIENT_ERRNOS
     if cause is not None and type(cause).__module__.startswith("sqlite3"):
         return any(word in str(error).lower() for word in _TRANSIENT_SQLITE)
     return True
@@ -106,33 +109,52 @@ def frames(error: BaseException) -> str:
 
 
 def _describe_database_error(error: BaseException) -> str:
-    diagnostics: Any = getattr(error.__cause__, "diag", None)
-    if diagnostics is not None and diagnostics.message_primary:
-        names = [
-            f"{label} {value}"
-            for label, value in (
-                ("table", diagnostics.table_name),
-                ("column", diagnostics.column_name),
-                ("constraint", diagnostics.constraint_name),
-            )
-            if value
-        ]
-        sentence = re.sub(r': ".*"$', "", diagnostics.message_primary, flags=re.DOTALL)
-        return f"{sentence} ({', '.join(names)})" if names else sentence
+    cause = error.__cause__
+    if getattr(getattr(cause, "diag", None), "message_primary", None):
+        return _describe_postgresql(cause)
     if error.args and isinstance(error.args[0], int):
-        return _describe_mysql(error)
-    text = str(error)
-    if error.__cause__ is not None and type(error.__cause__).__module__.startswith("sqlite3"):
-        return text
-    # What is left are connection failures of a driver, whose text names hosts and users.
-    return f"{type(error).__name__}: the database could not be used."
+        return _describe_mysql(error.args[0], str(error.args[1]) if len(error.args) > 1 else "")
+    if type(cause).__module__.startswith("sqlite3"):
+        return _describe_sqlite(cause)
+    if isinstance(error, OperationalError | InterfaceError):
+        # Connection failures of a driver, whose text names hosts and users.
+        return f"{type(error).__name__}: the database could not be used."
+    return f"{type(error).__name__}: the database does not take a value."
 
 
-def _describe_mysql(error: BaseException) -> str:
-    number, text = error.args[0], str(error.args[1]) if len(error.args) > 1 else ""
-    if number >= 2000 and number < 3000 or number in (1044, 1045, 1130):
-        return f"({number}) the database could not be used."
-    quoted = _QUOTED.findall(text)
-    for value in quoted[:-1] if number == 1062 else quoted if number in (1366, 1292, 1411) else ():
-        text = text.replace(value, "'...'", 1)
+def _describe_postgresql(cause: Any) -> str:
+    """Tell the first line of the server's message: values are in the others, with exceptions."""
+    diagnostics, sqlstate = cause.diag, str(cause.sqlstate)
+    sentence = diagnostics.message_primary
+    if sqlstate.startswith("P0"):
+        sentence = _REFUSED
+    elif sqlstate.startswith("22") or sqlstate == "42601":
+        # Wrong values, and statements that cannot be read, are quoted: from the first quote to the last one.
+        sentence = re.sub(r':?\s*".*"', "", sentence, flags=re.DOTALL)
+    names = [
+        f"{label} {name}"
+        for label in ("table", "column", "constraint")
+        if (name := getattr(diagnostics, f"{label}_name"))
+    ]
+    return f"{sentence} ({', '.join(names)})" if names else sentence
+
+
+def _describe_mysql(number: int, text: str) -> str:
+    """Tell what the server says, without values and the database's name. It quotes both alike, and does not escape."""
+    if number in _CONNECTION_ERRNOS:
+        text = "the database could not be used."
+    elif number == 1644:
+        text = _REFUSED
+    elif number in _NAMING_ERRNOS:
+        text = re.sub(r"`[^`]+`\.(?=`)", "", re.sub(r"'[^'.]+\.([^'.]+)'", r"'\1'", text))
+    else:
+        # Duplicate entry 'value' for key 'name', Incorrect date value: 'value' for column `database`.`table`.`name`
+        name = re.search(r"'[^']*( for (?:key|column) )(?:\S+\.)?('[^']+'|`[^`]+`)(?: at row \d+)?$", text)
+        text = re.split(r":?\s*['`]", text, maxsplit=1)[0] + ("".join(name.groups()) if name else "")
     return f"({number}) {text}"
+
+
+def _describe_sqlite(cause: Any) -> str:
+    if getattr(cause, "sqlite_errorname", "") == "SQLITE_CONSTRAINT_TRIGGER":
+        return _REFUSED
+    return re.sub(r'".*"', "...", str(cause), flags=re.DOTALL)

@@ -8,13 +8,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib.contenttypes.models import ContentType
 from django.core.files import locks
 from django.db import DatabaseError, connections, transaction
 
 from synchro import rows
 from synchro.conf import conf
 from synchro.exceptions import SameIdentity, SynchroError, TransientError
-from synchro.models import Option, Reference
+from synchro.models import Option, Reference, ReferenceRow
 from synchro.registry import ModelClass
 
 #: Statements that take and release a lock which belongs to the session: 0 means that it was not to be had.
@@ -25,6 +26,7 @@ _NAMED_LOCKS = {
     ),
     "mysql": ("SELECT GET_LOCK('django-synchro', 60)", "SELECT RELEASE_LOCK('django-synchro')"),
 }
+_MIRRORS_AT_ONCE = 1000
 _BUSY = "Another process has been applying changes to REMOTE for a minute. They are tried again later."
 
 
@@ -60,13 +62,26 @@ def open_link() -> Link:
     if link.local_identity == link.remote_identity:
         raise SameIdentity
     if link.has_mirrors and link not in _named:
-        _name_anonymous_references(link)
+        _take_over_references(link)
         _named.add(link)
     return link
 
 
 def identity(using: str) -> uuid.UUID:
-    """Return the identity of a database with synchro's tables; it gets one when it is first asked."""
+    """Return the identity of a database with synchro's tables; it gets one when it is first asked.
+
+    It is remembered as long as the connection lasts.
+    """
+    connection: Any = connections[using]
+    connection.ensure_connection()
+    session, known = getattr(connection, "_synchro_identity", (None, None))
+    if known is None or session is not connection.connection:
+        known = _read_identity(using)
+        connection._synchro_identity = connection.connection, known
+    return known
+
+
+def _read_identity(using: str) -> uuid.UUID:
     found = Option.objects.using(using).filter(key=Option.IDENTITY).values_list("value", flat=True)
     if not (value := found.first()):
         own = Option(key=Option.IDENTITY, value=str(uuid.uuid4()))
@@ -79,6 +94,7 @@ def renew_identity(using: str) -> uuid.UUID:
     """Give a database that was restored from a copy of another one an identity of its own, and return it."""
     fresh = uuid.uuid4()
     Option.objects.using(using).update_or_create(key=Option.IDENTITY, defaults={"value": str(fresh)})
+    connections[using]._synchro_identity = None, None  # type: ignore[attr-defined]
     return fresh
 
 
@@ -147,6 +163,19 @@ def _remote_identity(using: str) -> uuid.UUID:
         return Reference.ANONYMOUS
 
 
-def _name_anonymous_references(link: Link) -> None:
-    """Give references that were made while REMOTE had no tables the identity that it has now."""
-    Reference.objects.using(link.local).filter(peer=Reference.ANONYMOUS).update(peer=link.remote_identity)
+def _take_over_references(link: Link) -> None:
+    """Give references that were made while REMOTE had no tables the identity that it has now, and REMOTE their mirrors.
+
+    The mirrors come first, so that a crash in between only means to begin again.
+    """
+    anonymous = Reference.objects.using(link.local).filter(peer=Reference.ANONYMOUS)
+    for type_id in anonymous.order_by().values_list("content_type_id", flat=True).distinct():
+        model = ContentType.objects.db_manager(link.local).get_for_id(type_id).model_class()
+        if model is None:
+            continue
+        remote_type_id = ContentType.objects.db_manager(link.remote).get_for_model(model).pk
+        pairs: Any = anonymous.filter(content_type_id=type_id).values_list("remote_object_id", "local_object_id")
+        for batch in rows.batched(pairs.iterator(), _MIRRORS_AT_ONCE):
+            mirrors = [ReferenceRow(remote_type_id, link.local_identity, *pair) for pair in batch]
+            rows.insert(Reference, mirrors, using=link.remote, ignore_conflicts=True)
+    anonymous.update(peer=link.remote_identity)

@@ -16,6 +16,7 @@ from django.db.models import QuerySet
 
 from synchro import rows
 from synchro.engine.link import Link
+from synchro.exceptions import TransientError
 from synchro.lookups import among
 from synchro.models import Reference, ReferenceRow
 from synchro.registry import ModelClass
@@ -47,6 +48,8 @@ def lock_objects(link: Link, model: ModelClass, object_ids: Sequence[str]) -> di
         locked |= {local_text: Mirror(pk, None) for pk, local_text in made}
         if rest := [each for each in missing if each not in locked]:
             locked |= _lock(link, model, rest)
+        if not locked.keys() >= set(object_ids):
+            raise TransientError  # others added and deleted an object in between
     return locked
 
 

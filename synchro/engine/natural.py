@@ -141,9 +141,7 @@ def _values(
     return {pk_to_text(model, pk): tuple(values) for pk, *values in rows}
 
 
-def _rows_with(
-    link: Link, model: ModelClass, parts: tuple[_Part, ...], keys: Mapping[str, Values]
-) -> dict[str, Match]:
+def _rows_with(link: Link, model: ModelClass, parts: tuple[_Part, ...], keys: Mapping[str, Values]) -> dict[str, Match]:
     paths = [path for part in parts for path in part.paths]
     usable = {each: key for each, key in keys.items() if any(value is not None for value in key)}
     found: dict[Values, list[Any]] = {}

@@ -25,6 +25,7 @@ from synchro.models import ChangeLog, Reference
 from synchro.natural_keys import has_natural_key
 from synchro.registry import ModelClass, has_auto_pk, skipped_fields
 
+
 @dataclass(slots=True)
 class Found:
     """What is known of the counterparts of a batch of LOCAL objects, by object id."""
@@ -33,13 +34,18 @@ class Found:
     pks: dict[str, Any] = field(default_factory=dict)
     #: REMOTE's values of the skipped fields, by REMOTE's primary key.
     kept: dict[Any, dict[str, Any]] = field(default_factory=dict)
-    #: Keys in LOCAL's references, also of rows that REMOTE does not have any more.
+    #: Keys that the mirrors tell, and else keys in LOCAL's references, also of rows that were deleted on REMOTE.
+    mirrored: dict[str, str] = field(default_factory=dict)
     referenced: dict[str, str] = field(default_factory=dict)
     #: Objects whose counterpart by natural or explicit key belongs to another LOCAL object: its object id.
     taken: dict[str, str] = field(default_factory=dict)
     problems: dict[str, PermanentError] = field(default_factory=dict)
     #: Objects that LOCAL lost without a log entry, whose rows others have taken over.
     ghosts: set[str] = field(default_factory=set)
+
+    def remembered(self) -> dict[str, str]:
+        """Return the keys that either side remembers."""
+        return self.mirrored | self.referenced
 
     def missing(self, object_ids: Iterable[str]) -> list[str]:
         """Return the objects that have no counterpart so far."""
@@ -68,8 +74,7 @@ def find(
     by_name = model is ContentType
     by_natural_key = has_natural_key(model)
     if not by_name:
-        found.referenced = references(link, model, object_ids)
-        candidates = _known(model, object_ids, found.referenced, mirrors or {})
+        candidates = _known(link, model, object_ids, mirrors or {}, found)
         if not by_natural_key:
             candidates |= explicit_pks(link, model, [each for each in object_ids if each not in candidates])
         _keep_existing(link, model, candidates, found, lock=lock)
@@ -117,8 +122,7 @@ def find_deleted(
         deleted: the logged natural keys, by object id; empty where there is none.
     """
     found = Found()
-    found.referenced = references(link, model, deleted)
-    known = _known(model, deleted, found.referenced, mirrors)
+    known = _known(link, model, deleted, mirrors, found)
     _keep_existing(link, model, known, found, lock=True)
     keys = {each: key for each, key in deleted.items() if key and each not in known}
     if keys:
@@ -140,16 +144,35 @@ def owners_of(link: Link, model: ModelClass, remote_pks: Iterable[Any]) -> dict[
 
 
 def _known(
-    model: ModelClass, object_ids: Iterable[str], referenced: Mapping[str, str], mirrors: Mapping[str, Mirror]
+    link: Link, model: ModelClass, object_ids: Collection[str], mirrors: Mapping[str, Mirror], found: Found
 ) -> dict[str, Any]:
-    """Return the REMOTE keys that one of the two sides remembers."""
-    keys = {each: mirror.key for each, mirror in mirrors.items()} | dict(referenced)
-    return {each: pk_from_text(model, text) for each in object_ids if (text := keys.get(each)) is not None}
+    """Return the REMOTE keys that one of the two sides remembers, and note which side it is."""
+    found.mirrored = {
+        each: mirror.key for each in object_ids if (mirror := mirrors.get(each)) and mirror.key is not None
+    }
+    unknown = [each for each in object_ids if each not in found.mirrored]
+    found.referenced = _trusted(link, model, references(link, model, unknown), mirrors) if unknown else {}
+    return {each: pk_from_text(model, text) for each, text in found.remembered().items()}
+
+
+def _trusted(
+    link: Link, model: ModelClass, referenced: dict[str, str], mirrors: Mapping[str, Mirror]
+) -> dict[str, str]:
+    """Leave out references that REMOTE has forgotten: LOCAL brought the object there, and no mirror tells of it.
+
+    REMOTE was restored from an older backup then, and the row that has the key now may be another object.
+    """
+    doubtful = [each for each in referenced if each in mirrors]
+    if not doubtful:
+        return referenced
+    log = ChangeLog.objects.using(link.local).synced().of_objects(model, doubtful)
+    forgotten = set(log.values_list("object_id", flat=True))
+    return {each: text for each, text in referenced.items() if each not in forgotten}
 
 
 def _references(link: Link, model: ModelClass) -> QuerySet[Reference]:
     content_type = ContentType.objects.db_manager(link.local).get_for_model(model)
-    return Reference.objects.using(link.local).filter(peer=link.remote_identity, content_type=content_type)
+    return Reference.objects.using(link.local).filter(peer=link.remote_identity, content_type_id=content_type.pk)
 
 
 def _translated(link: Link, pk: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +239,8 @@ def _ghosts(link: Link, model: ModelClass, object_ids: Collection[str]) -> set[s
 
 def _refuse_taken(link: Link, model: ModelClass, found: Found) -> None:
     """Take back counterparts found by a key that are the counterparts of other LOCAL objects."""
-    adopted = {each: pk for each, pk in found.pks.items() if found.referenced.get(each) != pk_to_text(model, pk)}
+    remembered = found.remembered()
+    adopted = {each: pk for each, pk in found.pks.items() if remembered.get(each) != pk_to_text(model, pk)}
     for pk, owner in owners_of(link, model, adopted.values()).items():
         others = [each for each, adopted_pk in adopted.items() if adopted_pk == pk and each != owner]
         for each in others if owner not in found.ghosts else ():

@@ -340,8 +340,6 @@ def test_a_failure_that_another_object_cures_in_the_same_run_is_no_failure(pair:
 def killed(each_vendor: Pair) -> Iterator[None]:
     """REMOTE's server ends the connection in the middle of a batch."""
     connection = connections[each_vendor.remote]
-    if connection.vendor == "sqlite":
-        pytest.skip("a file has no connection that somebody could end")
     write = batch.write
 
     def write_late(*args: Any) -> Any:
@@ -361,8 +359,14 @@ def killed(each_vendor: Pair) -> Iterator[None]:
         yield
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
+@pytest.mark.parametrize(
+    "each_vendor",
+    [
+        pytest.param(Pair("postgres_a", "postgres_b"), id="postgres", marks=pytest.mark.postgres),
+        pytest.param(Pair("mariadb_a", "mariadb_b"), id="mariadb", marks=pytest.mark.mariadb),
+    ],
+    indirect=True,
+)
 def test_remote_ends_the_connection(each_vendor: Pair, killed: None) -> None:
     articles = [factories.article() for _ in range(3)]
 

@@ -32,6 +32,7 @@ from tests.shop.models import (
     Rate,
     Reading,
     Street,
+    Tag,
     Town,
     Twin,
 )
@@ -382,23 +383,83 @@ def counterpart_pk(obj: Model) -> str:
     return str(Reference.objects.get(local_object_id=str(obj.pk)).remote_object_id)
 
 
-# Collations
+# Collations: MariaDB says that 'qa' = 'QA' = 'qá'. A key that differs only so is another object's.
+
+on_mariadb = pytest.mark.parametrize(
+    "each_vendor", [pytest.param(Pair("mariadb_a", "mariadb_b"), id="mariadb", marks=pytest.mark.mariadb)], indirect=True
+)
+SIMILAR = [("qa", "QA"), ("qa", "qá"), ("qa", "qa ")]
 
 
-@pytest.mark.mariadb
-class TestCaseInsensitiveCollation:
-    """MariaDB says that 'qa' = 'QA' = 'qá'. A key that differs only so is another object's."""
+@on_mariadb
+@pytest.mark.parametrize(("ours", "theirs"), SIMILAR)
+def test_a_row_with_a_similar_key_is_not_adopted(each_vendor: Pair, ours: str, theirs: str) -> None:
+    other = factories.make(Twin, name=theirs, age=1, using=each_vendor.remote)
+    twin = factories.make(Twin, name=ours, age=2)
 
-    @pytest.fixture(autouse=True)
-    def _mariadb(self, each_vendor: Pair) -> None:
-        if "mariadb" not in each_vendor.remote:
-            pytest.skip("the other vendors compare exactly")
+    sync()
 
-    def test_a_row_of_a_similar_key_is_not_adopted(self, each_vendor: Pair) -> None:
-        theirs = factories.make(Twin, name="QA", age=1, using=each_vendor.remote)
-        factories.make(Twin, name="qa", age=2)
+    other.refresh_from_db(using=each_vendor.remote)
+    assert (other.name, other.age) == (theirs, 1)
+    assert_same_on_remote(twin)
+    assert Twin.objects.using(each_vendor.remote).count() == 2
 
-        sync()
 
-        assert Twin.objects.using(each_vendor.remote).get(pk=theirs.pk).age == 1
-        assert Twin.objects.using(each_vendor.remote).count() == 2
+@on_mariadb
+@pytest.mark.parametrize(("ours", "theirs"), SIMILAR)
+def test_a_row_with_a_similar_key_is_not_deleted(each_vendor: Pair, ours: str, theirs: str) -> None:
+    factories.make(Twin, name=theirs, using=each_vendor.remote)
+    with DisableSynchroLog():
+        twin = factories.make(Twin, name=ours)
+    twin.delete()
+
+    sync()
+
+    assert Twin.objects.using(each_vendor.remote).get().name == theirs
+
+
+@on_mariadb
+@pytest.mark.parametrize(("ours", "theirs"), SIMILAR)
+def test_a_similar_key_through_a_manager_of_the_project(each_vendor: Pair, ours: str, theirs: str) -> None:
+    """Whatever finds the row, text is compared exactly."""
+    for using in (each_vendor.local, each_vendor.remote):
+        factories.make(Town, name="Kehl", using=using)
+    town = Town.objects.using(each_vendor.remote).get()
+    factories.make(Street, name=theirs, town=town, length=7, using=each_vendor.remote)
+    street = factories.make(Street, name=ours, town=Town.objects.get())
+
+    sync()
+
+    rows = Street.objects.using(each_vendor.remote)
+    assert set(rows.values_list("name", "length")) == {(theirs, 7), (ours, 0)}
+    street.delete()
+    with DisableSynchroLog():
+        unknown = factories.make(Street, name=ours, town=Town.objects.get())
+    unknown.delete()
+    sync()
+    assert rows.get().name == theirs
+
+
+@on_mariadb
+def test_a_similar_value_that_is_unique_is_a_clear_failure(each_vendor: Pair) -> None:
+    theirs = factories.product(sku="QA", name="theirs", using=each_vendor.remote)
+    factories.product(sku="qa", name="ours")
+
+    (failure,) = engine.sync_pending().failures
+
+    assert failure.error == "(1062) Duplicate entry for key 'sku'"
+    theirs.refresh_from_db(using=each_vendor.remote)
+    assert theirs.name == "theirs"
+
+
+@on_mariadb
+def test_a_similar_text_key(each_vendor: Pair) -> None:
+    """An explicit primary key that MariaDB takes for another one is a clear failure, and overwrites nothing."""
+    factories.tag(slug="QA", title="theirs", using=each_vendor.remote)
+    factories.tag(slug="qa", title="ours")
+
+    report = engine.sync_pending()
+
+    tag = Tag.objects.using(each_vendor.remote).get()
+    assert (tag.slug, tag.title) == ("QA", "theirs")
+    assert len(report.failures) == 1

@@ -30,7 +30,10 @@ OUTSIDE: dict[str, set[str]] = {
     "views": {"urls"},
 }
 # The engine's own road, seen from its end: each module imports from those before it.
-ENGINE = ("errors", "link", "locks", "conflicts", "resolve", "relations", "apply", "members", "batch", "sync")
+ENGINE = (
+    *("errors", "link", "locks", "conflicts", "natural", "resolve", "relations", "apply", "members", "values"),
+    *("batch", "sync"),
+)
 # Libraries that make something nicer where they are installed.
 OPTIONAL = {"tqdm"}
 
