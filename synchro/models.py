@@ -65,6 +65,17 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         """Select entries whose change has not arrived on REMOTE."""
         return self.filter(state=ChangeLog.State.PENDING)
 
+    def onwards(self, model: ModelClass, object_id: str, now: datetime) -> ChangeLogQuerySet:
+        """Select, in order, the pending entries of an object and the due ones of its model that were appended after them.
+
+        Where the object has no pending entry, nothing is selected.
+        """
+        type_id = ContentType.objects.db_manager(self.db).get_for_model(model).pk
+        pending = self.filter(content_type_id=type_id, state=ChangeLog.State.PENDING)
+        first = pending.filter(object_id=object_id).order_by("id").values("id")[:1]
+        taken = Q(object_id=object_id) | Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
+        return pending.filter(taken, id__gte=models.Subquery(first)).order_by("id")
+
     def unsettled(self) -> ChangeLogQuerySet:
         """Select entries whose change is still owed to REMOTE: pending ones and those that were given up."""
         return self.filter(state__in=[ChangeLog.State.PENDING, ChangeLog.State.FAILED])

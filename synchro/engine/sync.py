@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError
-from django.db.models import Max, Q, Subquery
+from django.db.models import Max
 from django.utils import timezone
 
 from synchro.conf import conf
@@ -97,11 +97,8 @@ def sync_object(label: str, object_id: str, *, task_id: str = "") -> Report:
     model = watched_model(label)
     pk_from_text(model, object_id)
     size = conf.batch_size
-    log = ChangeLog.objects.using(conf.local)
     # Each task looks onwards from its own object, so that tasks for different parts of a backlog do not meet.
-    first = log.pending().of_objects(model, [object_id]).order_by("id").values("id")[:1]
-    onwards = log.pending().of(model).filter(id__gte=Subquery(first)).order_by("id")
-    taken = onwards.filter(Q(object_id=object_id) | Q(next_attempt_at=None) | Q(next_attempt_at__lte=timezone.now()))
+    taken = ChangeLog.objects.using(conf.local).onwards(model, object_id, timezone.now())
     ids = list(dict.fromkeys(taken.values_list("object_id", flat=True)[: size * _ENTRIES_OF_AN_OBJECT]))[:size]
     if not ids:
         return Report()

@@ -43,6 +43,7 @@ from tests.shop.models import (
     Tag,
     Vague,
 )
+from tests.vendors import only_on
 
 # Queries
 
@@ -359,14 +360,7 @@ def killed(each_vendor: Pair) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(
-    "each_vendor",
-    [
-        pytest.param(Pair("postgres_a", "postgres_b"), id="postgres", marks=pytest.mark.postgres),
-        pytest.param(Pair("mariadb_a", "mariadb_b"), id="mariadb", marks=pytest.mark.mariadb),
-    ],
-    indirect=True,
-)
+@only_on("postgres", "mariadb")
 def test_remote_ends_the_connection(each_vendor: Pair, killed: None) -> None:
     articles = [factories.article() for _ in range(3)]
 

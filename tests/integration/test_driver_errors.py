@@ -18,21 +18,13 @@ from tests.databases import Pair, vendor_of
 from tests.shop.models import Article, City, Employee, Haunted, Locker, Slot
 from tests.threads import PATIENCE, in_thread
 from tests.values.models import Everything
+from tests.vendors import only_on
 
 NUMBER = 99999999999
 SECRET = 'it\'s "s3cr3t" `x` a@b.example'
 
-on_servers = pytest.mark.parametrize(
-    "each_vendor",
-    [
-        pytest.param(Pair(f"{vendor}_a", f"{vendor}_b"), id=vendor, marks=getattr(pytest.mark, vendor))
-        for vendor in ("postgres", "mariadb")
-    ],
-    indirect=True,
-)
-on_mariadb = pytest.mark.parametrize(
-    "each_vendor", [pytest.param(Pair("mariadb_a", "mariadb_b"), id="mariadb", marks=pytest.mark.mariadb)], indirect=True
-)
+on_servers = only_on("postgres", "mariadb")
+on_mariadb = only_on("mariadb")
 
 
 def caught(function: Callable[[], Any]) -> Exception:

@@ -36,6 +36,7 @@ from tests.shop.models import (
     Town,
     Twin,
 )
+from tests.vendors import only_on
 
 SENSOR = uuid.UUID("9d2c2f1a-0000-4000-8000-00000000cafe")
 
@@ -385,9 +386,7 @@ def counterpart_pk(obj: Model) -> str:
 
 # Collations: MariaDB says that 'qa' = 'QA' = 'qá'. A key that differs only so is another object's.
 
-on_mariadb = pytest.mark.parametrize(
-    "each_vendor", [pytest.param(Pair("mariadb_a", "mariadb_b"), id="mariadb", marks=pytest.mark.mariadb)], indirect=True
-)
+on_mariadb = only_on("mariadb")
 SIMILAR = [("qa", "QA"), ("qa", "qá"), ("qa", "qa ")]
 
 
