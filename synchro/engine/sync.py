@@ -98,8 +98,8 @@ def sync_object(label: str, object_id: str, *, task_id: str = "") -> Report:
     pk_from_text(model, object_id)
     size = conf.batch_size
     # Each task looks onwards from its own object, so that tasks for different parts of a backlog do not meet.
-    taken = ChangeLog.objects.using(conf.local).onwards(model, object_id, timezone.now())
-    ids = list(dict.fromkeys(taken.values_list("object_id", flat=True)[: size * _ENTRIES_OF_AN_OBJECT]))[:size]
+    log = ChangeLog.objects.using(conf.local)
+    ids = log.onwards(model, object_id, now=timezone.now(), limit=size * _ENTRIES_OF_AN_OBJECT)[:size]
     if not ids:
         return Report()
     with _run(task_id=task_id) as run:
