@@ -26,7 +26,7 @@ from synchro import rows
 from synchro.conf import conf
 from synchro.exceptions import SettingError, SynchroError
 from synchro.keys import MAX_LENGTH, natural_key_to_json, pk_to_text
-from synchro.models import ChangeLog
+from synchro.models import ChangeLog, ChangeRow
 from synchro.natural_keys import has_natural_key
 from synchro.pausing import is_paused
 from synchro.registry import (
@@ -293,16 +293,10 @@ def _append(using: str, entries: Sequence[Entry]) -> None:
     types = ContentType.objects.db_manager(using)
     now = timezone.now()
     changes = [
-        ChangeLog(
-            content_type_id=types.get_for_model(entry.model).pk,
-            object_id=entry.object_id,
-            action=entry.action,
-            date=now,
-            natural_key=entry.natural_key,
-        )
+        ChangeRow(types.get_for_model(entry.model).pk, entry.object_id, int(entry.action), now, entry.natural_key)
         for entry in usable
     ]
-    rows.insert(ChangeLog, changes, using=using)
+    ChangeLog.objects.using(using).append(changes)
     _announce(using, usable)
 
 

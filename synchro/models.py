@@ -58,6 +58,24 @@ class ObjectRow(models.Model):
         abstract = True
 
 
+class ChangeRow(NamedTuple):
+    """The values of a new ChangeLog entry, without the cost of a model instance."""
+
+    content_type_id: int
+    object_id: str
+    action: int
+    date: Any
+    natural_key: Any = None
+    state: int = 1  # ChangeLog.State.PENDING
+    attempts: int = 0
+    next_attempt_at: None = None
+    synced_at: None = None
+    reason: str = ""
+
+
+_APPEND = f"""
+    INSERT INTO synchro_changelog ({", ".join(ChangeRow._fields)}) VALUES ({", ".join(["%s"] * len(ChangeRow._fields))})
+"""
 _ONWARDS = """
     SELECT object_id FROM synchro_changelog WHERE state = %s AND content_type_id = %s AND id >= (
         SELECT MIN(id) FROM synchro_changelog WHERE content_type_id = %s AND object_id = %s AND state = %s
@@ -75,8 +93,8 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
     def onwards(self, model: ModelClass, object_id: str, *, now: datetime, limit: int) -> list[str]:
         """Return the object and, in order, the objects of its model with due entries that were appended later.
 
-        Where the object has no pending entry, the list is empty. Every task begins with this question, and most tasks of
-        a burst end with it: composing it anew each time would cost several times as much as asking it.
+        Where the object has no pending entry, the list is empty. Every task begins with this question, and most tasks
+        of a burst end with it: composing it anew each time would cost several times as much as asking it.
         """
         connection = connections[self.db]
         state = int(ChangeLog.State.PENDING)
@@ -115,15 +133,26 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         type_id = ContentType.objects.db_manager(self.db).get_for_model(model).pk
         return self.filter(among("object_id", object_ids), content_type_id=type_id)
 
+    def append(self, entries: Sequence[ChangeRow]) -> None:
+        """Append entries with one INSERT; for a single one, which a request waits for, its text is ready."""
+        if len(entries) != 1:
+            rows.insert(ChangeLog, entries, using=self.db)
+            return
+        connection: Any = connections[self.db]
+        entry = entries[0]
+        date = connection.ops.adapt_datetimefield_value(entry.date)
+        natural_key = entry.natural_key
+        if natural_key is not None:
+            field: Any = ChangeLog._meta.get_field("natural_key")
+            natural_key = field.get_db_prep_save(natural_key, connection)
+        with connection.cursor() as cursor:
+            cursor.execute(_APPEND, entry._replace(date=date, natural_key=natural_key))
+
     def append_changes(self, model: ModelClass, object_ids: Sequence[str]) -> None:
         """Append an entry for each object, as if it had been saved now."""
-        content_type = ContentType.objects.db_manager(self.db).get_for_model(model)
+        type_id = ContentType.objects.db_manager(self.db).get_for_model(model).pk
         now = timezone.now()
-        entries = [
-            ChangeLog(content_type_id=content_type.pk, object_id=each, action=ChangeLog.Action.CHANGE, date=now)
-            for each in object_ids
-        ]
-        rows.insert(ChangeLog, entries, using=self.db)
+        self.append([ChangeRow(type_id, each, int(ChangeLog.Action.CHANGE), now) for each in object_ids])
 
     def models_with_pending(self) -> set[ModelClass]:
         """Return the models that have pending entries, with one index lookup for each of them."""

@@ -22,8 +22,13 @@ from tests.shop.models import Article, Tag
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
 
-def wait_until_nothing_is_pending() -> None:
-    wait_until(lambda: not ChangeLog.objects.pending().exists(), "nothing is pending")
+def wait_until_nothing_is_pending(site: Site) -> None:
+    try:
+        wait_until(lambda: not ChangeLog.objects.pending().exists(), "nothing is pending")
+    except AssertionError as error:
+        for process in site.processes:
+            error.add_note(f"{process.name}:\n{process.log[-3000:]}")
+        raise
 
 
 def save_articles(count: int) -> list[Article]:
@@ -77,13 +82,13 @@ def test_what_is_saved_changed_and_deleted_arrives(site: Site) -> None:
     site.start_worker()
 
     article, other = factories.article(), factories.article()
-    wait_until_nothing_is_pending()
+    wait_until_nothing_is_pending(site)
     assert_same_on_remote(article)
 
     article.title = "changed"
     article.save()
     other.delete()
-    wait_until_nothing_is_pending()
+    wait_until_nothing_is_pending(site)
     assert_in_step(Article)
 
 
@@ -97,7 +102,7 @@ def test_large_transactions_arrive_whole_with_two_workers_and_no_checkpoint(site
         for _ in range(30):
             factories.tag()
 
-    wait_until_nothing_is_pending()
+    wait_until_nothing_is_pending(site)
     assert_in_step(Article, Tag)
 
 
@@ -105,7 +110,7 @@ def test_a_worker_that_is_killed_while_it_writes_loses_and_doubles_nothing(site:
     start_beat(site)
     first = site.start_worker("first", concurrency=2)
     save_articles(100)
-    wait_until_nothing_is_pending()
+    wait_until_nothing_is_pending(site)
 
     with remote_held_up(site):
         save_articles(200)
@@ -115,7 +120,7 @@ def test_a_worker_that_is_killed_while_it_writes_loses_and_doubles_nothing(site:
     site.start_worker("second", concurrency=2, ready=False)
     save_articles(20)
 
-    wait_until_nothing_is_pending()
+    wait_until_nothing_is_pending(site)
     assert_in_step(Article)
     assert Article.objects.using(site.pair.remote).count() == 320
 
@@ -130,7 +135,7 @@ def test_a_child_of_a_worker_that_is_killed_loses_and_doubles_nothing(site: Site
         for pid in children(worker):
             os.kill(pid, signal.SIGKILL)
 
-    wait_until_nothing_is_pending()
+    wait_until_nothing_is_pending(site)
     assert_in_step(Article)
 
 
@@ -144,7 +149,7 @@ def test_the_checkpoint_brings_what_an_emptied_broker_has_lost(site: Site) -> No
     start_beat(site)
     save_articles(20)
 
-    wait_until_nothing_is_pending()
+    wait_until_nothing_is_pending(site)
     assert_in_step(Article)
 
 
@@ -155,7 +160,7 @@ def test_beat_starts_a_checkpoint_that_needs_no_queued_task(site: Site) -> None:
     site.start_worker()
     start_beat(site)
 
-    wait_until_nothing_is_pending()
+    wait_until_nothing_is_pending(site)
     assert_in_step(Article)
 
 
@@ -172,7 +177,7 @@ def test_a_worker_that_is_asked_to_stop_finishes_and_leaves_the_rest_to_the_next
     save_articles(20)
     site.start_worker("second", ready=False)
 
-    wait_until_nothing_is_pending()
+    wait_until_nothing_is_pending(site)
     assert_in_step(Article)
 
 
@@ -187,7 +192,7 @@ def test_a_connection_to_remote_that_is_lost_while_writing_is_retried(site: Site
                 cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
         worker.wait_for("retry: Retry in")
 
-    wait_until_nothing_is_pending()
+    wait_until_nothing_is_pending(site)
     assert_same_on_remote(article)
     (attempt,) = Attempt.objects.all()
     assert attempt.object_id == str(article.pk)
