@@ -357,6 +357,7 @@ class Option(models.Model):
     """A value that synchro keeps about this database: its identity, the last check."""
 
     IDENTITY = "identity"
+    RENEWED = "identity_renewed"
     LAST_CHECK = "last_check"
 
     key = models.CharField(_("key"), max_length=50, primary_key=True)

@@ -6,11 +6,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.files import locks
 from django.db import DatabaseError, connections, transaction
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from synchro import rows
 from synchro.conf import conf
@@ -93,9 +96,18 @@ def _read_identity(using: str) -> uuid.UUID:
 def renew_identity(using: str) -> uuid.UUID:
     """Give a database that was restored from a copy of another one an identity of its own, and return it."""
     fresh = uuid.uuid4()
-    Option.objects.using(using).update_or_create(key=Option.IDENTITY, defaults={"value": str(fresh)})
+    now = timezone.now().isoformat()
+    with transaction.atomic(using=using):
+        for key, value in ((Option.IDENTITY, str(fresh)), (Option.RENEWED, now)):
+            Option.objects.using(using).update_or_create(key=key, defaults={"value": value})
     connections[using]._synchro_identity = None, None  # type: ignore[attr-defined]
     return fresh
+
+
+def renewed_at(using: str) -> datetime | None:
+    """Return when a database got a new identity, under which nobody can have known it before."""
+    found = Option.objects.using(using).filter(key=Option.RENEWED).values_list("value", flat=True)
+    return parse_datetime(value) if (value := found.first()) else None
 
 
 @contextmanager

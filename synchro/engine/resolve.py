@@ -15,7 +15,7 @@ from django.db import connections
 from django.db.models import CompositePrimaryKey, Model, QuerySet
 
 from synchro.engine import locks, natural
-from synchro.engine.link import Link
+from synchro.engine.link import Link, renewed_at
 from synchro.engine.locks import Mirror
 from synchro.engine.natural import Match
 from synchro.exceptions import PermanentError
@@ -166,6 +166,8 @@ def _trusted(
     if not doubtful:
         return referenced
     log = ChangeLog.objects.using(link.local).synced().of_objects(model, doubtful)
+    if moment := renewed_at(link.local):
+        log = log.filter(synced_at__gt=moment)
     forgotten = set(log.values_list("object_id", flat=True))
     return {each: text for each, text in referenced.items() if each not in forgotten}
 

@@ -154,6 +154,24 @@ def test_without_an_alias_local_gets_the_new_identity(sqlite_pair: Pair) -> None
     assert renew_identity() == engine.identity(sqlite_pair.local) != before
 
 
+def test_a_new_identity_of_local_doubles_nothing(pair: Pair) -> None:
+    """REMOTE knows its rows by the old identity; LOCAL still has its references, and mirrors them anew."""
+    article, gone = factories.article(), factories.article()
+    city = factories.city()
+    sync()
+    renew_identity()
+    article.title = "changed"
+    article.save()
+    gone.delete()
+    factories.city(country=city.country)
+
+    sync()
+
+    assert Article.objects.using(pair.remote).get().title == "changed"
+    assert Country.objects.using(pair.remote).count() == 1
+    assert_nothing_pending()
+
+
 # Several sites
 
 

@@ -234,6 +234,8 @@ def test_how_many_are_in_each_state(browser: Client) -> None:
     page = text(browser)
 
     for count, state in enumerate(ChangeLog.State, start=2):
+        if state == ChangeLog.State.SYNCED:
+            continue  # counting these would read the whole log
         link = f'<a href="/admin/synchro/changelog/?state__exact={state.value}">{state.label}</a>'
         assert f'<th scope="row">{link}</th> <td>{count}</td>' in page
     assert "4 changes failed too often." in page
