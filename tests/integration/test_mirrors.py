@@ -18,7 +18,7 @@ from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote, counterpart
 from tests.databases import Pair, prepare
 from tests.roads import sync
-from tests.shop.models import Article, City, Country, Product, Tag
+from tests.shop.models import Article, City, Country, Employee, Playlist, Product, Song, Tag
 
 # References
 
@@ -399,22 +399,23 @@ def test_rows_that_remote_deleted_come_again(pair: Pair) -> None:
 
 
 def test_local_has_lost_its_references(pair: Pair) -> None:
-    """The mirrors know, also of what is only pointed to."""
-    city = factories.city()
-    article = factories.article()
+    """The mirrors know, also of what is only pointed to, and what only is a member."""
+    boss, song, article = factories.employee(), factories.song(), factories.article()
     sync()
     Reference.objects.all().delete()
-    second = factories.city(country=city.country)
+    employee = factories.employee(manager=boss)
+    playlist = factories.playlist(song)
     article.save()
 
     sync()
 
-    assert_in_step(Article, Country)
-    assert counterpart_of_country(pair) == City.objects.using(pair.remote).get(name=second.name).country_id
-
-
-def counterpart_of_country(pair: Pair) -> int:
-    return Country.objects.using(pair.remote).get().pk
+    assert_in_step(Article)
+    assert Employee.objects.using(pair.remote).count() == 2
+    assert Employee.objects.using(pair.remote).get(manager__name=boss.name).name == employee.name
+    assert (
+        Playlist.objects.using(pair.remote).get(name=playlist.name).songs.using(pair.remote).get().title == song.title
+    )
+    assert Song.objects.using(pair.remote).count() == 1
 
 
 # REMOTE gets synchro's tables later

@@ -23,6 +23,7 @@ from tests.assertions import (
 from tests.databases import Pair
 from tests.roads import ROADS, Road, by_tasks, in_one_run, run_task, sync
 from tests.shop.models import (
+    Badge,
     City,
     Country,
     Currency,
@@ -147,6 +148,52 @@ def test_a_key_that_changes_while_another_row_on_remote_has_it_is_a_clear_failur
     assert (failure.model, failure.object_id) == ("shop.Product", str(product.pk))
     assert "unique" in failure.error.lower()
     assert Product.objects.using(pair.remote).get(sku="stool").name == "theirs"
+
+
+@pytest.mark.parametrize("bring", ROADS)
+def test_objects_without_a_key_are_not_each_other(pair: Pair, bring: Road) -> None:
+    """NULL is no key: neither REMOTE's rows nor LOCAL's other objects with NULL are this object."""
+    factories.make(Badge, code=None, colour="theirs", using=pair.remote)
+    badges = [factories.make(Badge, code=None, colour=f"{number}") for number in range(3)]
+    factories.make(Badge, code="x", colour="x")
+
+    bring()
+
+    colours = Badge.objects.using(pair.remote).order_by("colour").values_list("colour", flat=True)
+    assert list(colours) == ["0", "1", "2", "theirs", "x"]
+    badges[1].delete()
+    bring()
+    assert list(colours.all()) == ["0", "2", "theirs", "x"]
+
+
+def test_a_manager_that_looks_for_a_target_that_remote_lacks(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the town is not there yet means that the street is not there."""
+
+    def get_by_natural_key(self: Any, name: str, town: str) -> Street:
+        towns: Any = Town.objects.db_manager(self.db)
+        return self.get(name=name, town=towns.get_by_natural_key(town))
+
+    monkeypatch.setattr(Street.Manager, "get_by_natural_key", get_by_natural_key)
+    with DisableSynchroLog():
+        town = factories.make(Town, name="Kehl")
+    street = factories.make(Street, name="Main St", town=town)
+
+    sync()
+
+    assert_same_on_remote(street)
+
+
+def test_an_unlogged_target_in_a_natural_key(pair: Pair) -> None:
+    with DisableSynchroLog():
+        country = factories.country(code="DE")
+        currency = factories.make(Currency, code="EUR")
+    holiday = factories.make(Holiday, country=country, day=factories.day())
+    rate = factories.make(Rate, currency=currency, day=factories.day())
+
+    sync()
+
+    assert_same_on_remote(holiday)
+    assert_same_on_remote(rate)
 
 
 # Another object's row

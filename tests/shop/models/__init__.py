@@ -3,7 +3,7 @@
 from tests.shop.models.deletion import Bin, Box, Category, Crate, Pile, Rack, Safe, Shelf
 from tests.shop.models.inheritance import Cafe, CheapProduct, Event, Fair, Pizzeria, Place, Restaurant, Review, Venue
 from tests.shop.models.many_to_many import Account, Club, Membership, Person, Player, Playlist, Song, Team
-from tests.shop.models.natural import Currency, Holiday, Namesake, Rate, Reading, Street, Town, Twin
+from tests.shop.models.natural import Badge, Currency, Holiday, Namesake, Rate, Reading, Street, Town, Twin
 from tests.shop.models.plain import Article, City, Country, Product
 from tests.shop.models.primary_keys import Booking, Locker, Parcel, Seat, Tag
 from tests.shop.models.quirks import (
@@ -42,6 +42,7 @@ __all__ = [
     "Airport",
     "Article",
     "Author",
+    "Badge",
     "Bin",
     "Book",
     "Booking",

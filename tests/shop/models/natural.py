@@ -103,3 +103,12 @@ class Twin(NaturalKeyModel):
 
     name = models.CharField(max_length=50)
     age = models.IntegerField(default=0)
+
+
+class Badge(NaturalKeyModel):
+    """A key that an object need not have."""
+
+    _natural_key = ("code",)
+
+    code = models.CharField(max_length=10, unique=True, null=True)
+    colour = models.CharField(max_length=20, default="")
