@@ -8,6 +8,7 @@ What Django announces, and what it does not, is in its documentation of signals 
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +71,7 @@ def connect() -> None:
         _connected.extend(_connections())
     except SettingError as error:
         # The system check says the same; a management command must still be able to start and print it.
-        logger.error("nothing is logged: %s", error)
+        logger.error("nothing is logged error=%s", error)
     for signal, receiver, sender in _connected:
         signal.connect(receiver, sender=sender, weak=False)
     setting_changed.connect(_follow_setting)
@@ -127,8 +128,10 @@ def remember_natural_key(sender: ModelClass, instance: Model, using: str, **kwar
     if _logs(using) and has_natural_key(sender):
         try:
             instance._synchro_natural_key = natural_key_to_json(instance.natural_key())  # type: ignore[attr-defined]
-        except Exception:
-            logger.exception("no natural key for a delete model=%s", model_label(sender))
+        except Exception as error:  # whatever the model's own code raises; its message may quote the row
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            label, name = model_label(sender), type(error).__name__
+            logger.error("no natural key for a delete model=%s error=%s\n%s", label, name, frames)
 
 
 def log_delete(sender: ModelClass, instance: Model, using: str, **kwargs: Any) -> None:
@@ -297,13 +300,13 @@ def _append(using: str, entries: Sequence[Entry]) -> None:
         for entry in usable
     ]
     ChangeLog.objects.using(using).append(changes)
-    _announce(using, usable)
+    announce(((model_label(entry.model), entry.object_id) for entry in usable), using=using)
 
 
 def _is_loggable(entry: Entry) -> bool:
     if len(entry.object_id) <= MAX_LENGTH:
         return True
-    logger.error("not logged: primary key over %s characters model=%s", MAX_LENGTH, model_label(entry.model))
+    logger.error("not logged, primary key too long model=%s most=%s", model_label(entry.model), MAX_LENGTH)
     return False
 
 
@@ -329,10 +332,12 @@ class _Announcement:
         answers = changes_logged.send_robust(sender=ChangeLog, using=self.using, objects=list(self.objects))
         for receiver, answer in answers:
             if isinstance(answer, Exception):
-                logger.error("receiver of changes_logged failed receiver=%r", receiver, exc_info=answer)
+                # Django has logged where it failed.
+                logger.error("receiver of changes_logged failed receiver=%r error=%s", receiver, type(answer).__name__)
 
 
-def _announce(using: str, entries: Iterable[Entry]) -> None:
+def announce(objects: Iterable[tuple[str, str]], *, using: str) -> None:
+    """Send ``changes_logged`` for objects, by label and id, when the transaction commits."""
     if not changes_logged.has_listeners():
         return
     connection: Any = connections[using]
@@ -340,5 +345,5 @@ def _announce(using: str, entries: Iterable[Entry]) -> None:
     # Without hooks an announcement that was not sent belongs to a transaction that was rolled back.
     if announcement is None or announcement.sent or not connection.run_on_commit:
         announcement = connection._synchro_announcement = _Announcement(using)
-    announcement.objects.update(dict.fromkeys((model_label(entry.model), entry.object_id) for entry in entries))
+    announcement.objects.update(dict.fromkeys(objects))
     transaction.on_commit(announcement.send, using=using, robust=True)

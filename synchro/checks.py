@@ -99,6 +99,26 @@ def log_retention_is_a_number(**kwargs: Any) -> list[CheckMessage]:
     return _setting("E010", lambda: conf.log_retention, hint="SYNCHRO_LOG_RETENTION = 30  # days")
 
 
+def remote_cascade_is_a_boolean(**kwargs: Any) -> list[CheckMessage]:
+    """E011: SYNCHRO_REMOTE_CASCADE is neither True nor False."""
+    return _setting("E011", lambda: conf.remote_cascade, hint="SYNCHRO_REMOTE_CASCADE = False")
+
+
+def log_values_is_a_boolean(**kwargs: Any) -> list[CheckMessage]:
+    """E012: SYNCHRO_LOG_VALUES is neither True nor False."""
+    return _setting("E012", lambda: conf.log_values, hint="SYNCHRO_LOG_VALUES = False")
+
+
+def task_queue_is_a_name(**kwargs: Any) -> list[CheckMessage]:
+    """E013: SYNCHRO_TASK_QUEUE is no name of a queue."""
+    return _setting("E013", lambda: conf.task_queue, hint='SYNCHRO_TASK_QUEUE = "synchro"')
+
+
+def task_expires_is_a_number(**kwargs: Any) -> list[CheckMessage]:
+    """E014: SYNCHRO_TASK_EXPIRES is no number of seconds."""
+    return _setting("E014", lambda: conf.task_expires, hint="SYNCHRO_TASK_EXPIRES = 3600  # seconds")
+
+
 def remote_is_set(**kwargs: Any) -> list[CheckMessage]:
     """W001: SYNCHRO_REMOTE is missing, which means None; say so."""
     if not _remote_is_missing():
@@ -206,6 +226,10 @@ _ALWAYS = (
     batch_size_is_a_number,
     max_attempts_is_a_number,
     log_retention_is_a_number,
+    remote_cascade_is_a_boolean,
+    log_values_is_a_boolean,
+    task_queue_is_a_name,
+    task_expires_is_a_number,
     remote_is_set,
     primary_keys_fit_the_log,
     sqlite_takes_turns,

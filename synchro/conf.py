@@ -78,6 +78,11 @@ class Conf:
         return self._boolean("SYNCHRO_DEBUG", False)
 
     @property
+    def remote_cascade(self) -> bool:
+        """Whether deleting an object on REMOTE does to the rows that exist only there what Django's delete does."""
+        return self._boolean("SYNCHRO_REMOTE_CASCADE", False)
+
+    @property
     def batch_size(self) -> int:
         """How many objects are copied in one transaction on REMOTE."""
         return self._positive("SYNCHRO_BATCH_SIZE", 1000)
@@ -91,6 +96,26 @@ class Conf:
     def log_retention(self) -> timedelta:
         """How long synced entries and their attempts are kept (the setting is in days)."""
         return timedelta(days=self._positive("SYNCHRO_LOG_RETENTION", 30, most=36_500))
+
+    @property
+    def log_values(self) -> bool:
+        """Whether values of rows may be kept with failed attempts and shown to whoever may view the log."""
+        return self._boolean("SYNCHRO_LOG_VALUES", False)
+
+    @property
+    def task_queue(self) -> str | None:
+        """Queue of the tasks; None where Celery's own settings decide."""
+        value = getattr(settings, "SYNCHRO_TASK_QUEUE", None)
+        if value is not None and not (isinstance(value, str) and value):
+            raise SettingError(f"SYNCHRO_TASK_QUEUE is {value!r}; it must be the name of a queue, or None.")
+        return value
+
+    @property
+    def task_expires(self) -> int | None:
+        """After how many seconds a task that no worker has taken is dropped; None if never."""
+        if getattr(settings, "SYNCHRO_TASK_EXPIRES", None) is None:
+            return None
+        return self._positive("SYNCHRO_TASK_EXPIRES", 3600, most=31_536_000)
 
     @staticmethod
     def _alias(name: str, value: Any) -> str:

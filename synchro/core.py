@@ -76,16 +76,20 @@ def conclude(report: engine.Report) -> str:
     """Return the message for the user.
 
     Raises:
-        ObjectsFailed: the report has failures.
+        ObjectsFailed: the report has failures, or models that are held.
     """
+    lines = [f"{label}: {reason}" for label, reason in sorted(report.held.items())]
     if count := len(report.failures):
         summary = ngettext(
             "%(count)d object could not be synchronized (everything else was):",
             "%(count)d objects could not be synchronized (everything else was):",
             count,
         )
-        lines = [f"{each.model} {each.object_id}: {each.error}" for each in report.failures]
+        lines += [f"{each.model} {each.object_id}: {each.error}" for each in report.failures]
         raise ObjectsFailed(summary % {"count": count}, failures=lines)
+    if lines:
+        summary = _("Models with a missing table or column could not be synchronized (everything else was):")
+        raise ObjectsFailed(summary, failures=lines)
     if report.is_empty:
         return _("No changes since last synchronization.")
     return _("Synchronization performed successfully.")
@@ -106,10 +110,17 @@ def reset_synchro() -> None:
 def renew_identity(*, using: str | None = None) -> UUID:
     """Give a database that was restored from a copy of another one an identity of its own.
 
+    If it is a copy of the other side, what it had when the copy was made stays known as the same objects, and its log
+    keeps what was changed on the copy.
+
     Args:
         using: alias of the copy (default: LOCAL).
+
+    Raises:
+        SynchroError: the other side does not answer, so that nobody can tell.
     """
-    return engine.renew_identity(using or conf.local)
+    with database_errors_explained():
+        return engine.renew_identity(using or conf.local)
 
 
 def _sentence(text: str) -> str:

@@ -53,6 +53,22 @@ class TransientError(SynchroError):
     """REMOTE or LOCAL could not be used for a moment. The change stays pending and is tried again."""
 
 
+class Held(TransientError):
+    """Workers leave a model, or REMOTE as a whole, alone for now. Somebody tries now and then whether that is over."""
+
+    def __init__(self, message: str | None = None, *, label: str = "", reason: str = "", is_new: bool = False) -> None:
+        super().__init__(message)
+        #: 'app.ModelName', or '' for REMOTE as a whole.
+        self.label = label
+        self.reason = reason
+        #: Whether this is the first failure of its kind.
+        self.is_new = is_new
+
+
+class WorkerLost(TransientError):
+    """A worker was lost while it copied the object: it ran out of memory, say, or somebody killed it."""
+
+
 class PermanentError(SynchroError):
     """An object cannot be copied as it is. Correct it, or REMOTE, and retry it."""
 
@@ -63,6 +79,10 @@ class BadObjectId(PermanentError):
 
 class NotWatched(PermanentError):
     """The model is not watched. Add it to SYNCHRO_MODELS to synchronize it."""
+
+
+class ValueDoesNotCross(PermanentError):
+    """REMOTE cannot keep a value of the object as it is. Change the value, or REMOTE's column."""
 
 
 class WaitsForOther(PermanentError):
@@ -90,3 +110,12 @@ class AmbiguousNaturalKey(PermanentError):
 
 class CounterpartTaken(PermanentError):
     """The REMOTE row with the natural key or primary key of this object already belongs to another LOCAL object."""
+
+
+class UniqueValueTaken(PermanentError):
+    """A REMOTE row has a value that must be unique and that the object needs, and does not give it up."""
+
+    def __init__(self, message: str | None = None, *, values: str = "") -> None:
+        super().__init__(message)
+        #: The fields and their values, for those who want to see them.
+        self.values = values

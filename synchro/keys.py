@@ -13,6 +13,8 @@ from synchro.exceptions import BadObjectId
 from synchro.registry import ModelClass, model_label
 
 MAX_LENGTH = 255
+#: So much of a wrong text is told: a message in the queue may be of any length.
+_QUOTED = 100
 
 
 def pk_to_text(model: ModelClass, pk: Any) -> str:
@@ -35,7 +37,9 @@ def pk_from_text(model: ModelClass, text: str) -> Any:
             return _from_text(field, text)
         return tuple(_from_text(part, item) for part, item in zip(field.fields, json.loads(text), strict=True))
     except (ValidationError, ValueError, TypeError):
-        raise BadObjectId(f"{text!r} is no primary key of {model_label(model)}. Discard the log entry.") from None
+        raise BadObjectId(
+            f"{text[:_QUOTED]!r} is no primary key of {model_label(model)}. Discard the log entry."
+        ) from None
 
 
 def natural_key_to_json(values: Any) -> list[Any]:

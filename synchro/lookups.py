@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import CompositePrimaryKey, F, Model, Q
+from django.db.models import CompositePrimaryKey, F, Model, Q, QuerySet
 from django.db.models.lookups import In
 
 
@@ -38,3 +38,16 @@ def pk_among(model: type[Model], pks: Iterable[Any]) -> Q | Among:
 def among(name: str, values: Iterable[Any]) -> Among:
     """Return the condition that the column of a field has one of the values."""
     return Among(F(name), list(values))
+
+
+def distinct_values(rows: QuerySet[Any], name: str) -> Iterator[Any]:
+    """Yield the different values of a column, in order.
+
+    Each costs one lookup in an index that begins with the columns that the rows are filtered by, however many rows
+    there are; DISTINCT would read them all.
+    """
+    values = rows.order_by(name).values_list(name, flat=True)
+    found = values.first()
+    while found is not None:
+        yield found
+        found = values.filter(**{f"{name}__gt": found}).first()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Q
+from django.db.models import ExpressionWrapper, F, Q
+from django.db.models.functions import Now
 from django.db.models.lookups import In
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -21,7 +22,8 @@ from django.utils.translation import gettext_lazy as _
 
 from synchro import rows
 from synchro.conf import conf
-from synchro.lookups import among
+from synchro.exceptions import WorkerLost
+from synchro.lookups import among, distinct_values
 from synchro.registry import ModelClass
 
 
@@ -73,13 +75,23 @@ class ChangeRow(NamedTuple):
     reason: str = ""
 
 
+class Onwards(NamedTuple):
+    """What a task begins with: its object and those that were changed later, if its object has something pending."""
+
+    object_ids: list[str]
+    #: Whether any object waits for another one to arrive.
+    anybody_waits: bool
+
+
 _APPEND = f"""
     INSERT INTO synchro_changelog ({", ".join(ChangeRow._fields)}) VALUES ({", ".join(["%s"] * len(ChangeRow._fields))})
 """
 _ONWARDS = """
-    SELECT object_id FROM synchro_changelog WHERE state = %s AND content_type_id = %s AND id >= (
+    SELECT object_id, EXISTS (SELECT 1 FROM synchro_wait) FROM synchro_changelog
+    WHERE state = %s AND content_type_id = %s AND id >= (
         SELECT MIN(id) FROM synchro_changelog WHERE content_type_id = %s AND object_id = %s AND state = %s
-    ) AND (object_id = %s OR next_attempt_at IS NULL OR next_attempt_at <= %s) ORDER BY id LIMIT %s
+    ) AND (next_attempt_at IS NULL OR ((object_id = %s OR next_attempt_at <= %s) AND reason <> %s))
+    ORDER BY id LIMIT %s
 """
 
 
@@ -90,19 +102,22 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         """Select entries whose change has not arrived on REMOTE."""
         return self.filter(state=ChangeLog.State.PENDING)
 
-    def onwards(self, model: ModelClass, object_id: str, *, now: datetime, limit: int) -> list[str]:
+    def onwards(self, model: ModelClass, object_id: str, *, now: datetime, limit: int) -> Onwards:
         """Return the object and, in order, the objects of its model with due entries that were appended later.
 
-        Where the object has no pending entry, the list is empty. Every task begins with this question, and most tasks
-        of a burst end with it: composing it anew each time would cost several times as much as asking it.
+        Where the object has no pending entry, there is none. Every task begins with this question, and most tasks of a
+        burst end with it: composing it anew each time would cost several times as much as asking it. Objects that are
+        suspected to have killed a worker are left to the checkpoint.
         """
         connection = connections[self.db]
         state = int(ChangeLog.State.PENDING)
         type_id = ContentType.objects.db_manager(self.db).get_for_model(model).pk
         moment = connection.ops.adapt_datetimefield_value(now)
         with connection.cursor() as cursor:
-            cursor.execute(_ONWARDS, [state, type_id, type_id, object_id, state, object_id, moment, limit])
-            return list(dict.fromkeys(row[0] for row in cursor.fetchall()))
+            lost = ChangeLog.WORKER_LOST
+            cursor.execute(_ONWARDS, [state, type_id, type_id, object_id, state, object_id, moment, lost, limit])
+            found = cursor.fetchall()
+        return Onwards(list(dict.fromkeys(row[0] for row in found)), any(row[1] for row in found[:1]))
 
     def unsettled(self) -> ChangeLogQuerySet:
         """Select entries whose change is still owed to REMOTE: pending ones and those that were given up."""
@@ -120,6 +135,23 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         """Select entries that lost against a newer change on REMOTE."""
         return self.filter(state=ChangeLog.State.SKIPPED)
 
+    def discarded(self) -> ChangeLogQuerySet:
+        """Select entries that an operator has given up."""
+        return self.filter(state=ChangeLog.State.DISCARDED)
+
+    def retrying(self) -> ChangeLogQuerySet:
+        """Select pending entries that have failed and are tried again."""
+        return self.pending().filter(next_attempt_at__isnull=False, attempts__gt=0)
+
+    def waiting(self) -> ChangeLogQuerySet:
+        """Select pending entries that were put off for something that is not their fault."""
+        return self.pending().filter(next_attempt_at__isnull=False, attempts=0)
+
+    def stuck(self) -> ChangeLogQuerySet:
+        """Select entries that were tried and have not arrived: retrying, waiting and failed ones."""
+        paused = Q(state=ChangeLog.State.PENDING, next_attempt_at__isnull=False)
+        return self.filter(paused | Q(state=ChangeLog.State.FAILED))
+
     def due(self, now: datetime) -> ChangeLogQuerySet:
         """Select pending entries that were never tried or whose pause is over."""
         return self.pending().filter(Q(next_attempt_at=None) | Q(next_attempt_at__lte=now))
@@ -127,6 +159,15 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
     def of(self, model: ModelClass) -> ChangeLogQuerySet:
         """Select entries of one model."""
         return self.filter(content_type_id=ContentType.objects.db_manager(self.db).get_for_model(model).pk)
+
+    def oldest_first(self, model: ModelClass) -> ChangeLogQuerySet:
+        """Select entries of one model in the order of the index of states.
+
+        Told by equality, the model would be no part of the order, and PostgreSQL would walk along the primary keys
+        instead, past everything that is of other models or settled, in the hope to meet some soon.
+        """
+        type_id = ContentType.objects.db_manager(self.db).get_for_model(model).pk
+        return self._oldest_first(type_id)
 
     def of_objects(self, model: ModelClass, object_ids: Collection[str]) -> ChangeLogQuerySet:
         """Select entries of some objects of one model."""
@@ -156,15 +197,9 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
 
     def models_with_pending(self) -> set[ModelClass]:
         """Return the models that have pending entries, with one index lookup for each of them."""
-        found: set[ModelClass] = set()
-        types = self.pending().order_by("content_type_id").values_list("content_type_id", flat=True)
-        type_id = types.first()
-        while type_id is not None:
-            model = ContentType.objects.db_manager(self.db).get_for_id(type_id).model_class()
-            if model is not None:
-                found.add(model)
-            type_id = types.filter(content_type_id__gt=type_id).first()
-        return found
+        types = ContentType.objects.db_manager(self.db)
+        models = (types.get_for_id(type_id).model_class() for type_id in self.pending().content_type_ids())
+        return {model for model in models if model is not None}
 
     def mark_synced(self, ids: Collection[int]) -> int:
         """Mark entries, as far as they are not settled yet, as arrived on REMOTE."""
@@ -174,21 +209,48 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         """Mark entries, as far as they are not settled yet, as deliberately not copied."""
         return self._settle(ids, ChangeLog.State.SKIPPED, reason)
 
-    def record_failure(self, *, max_attempts: int, next_attempt_at: datetime, reason: str) -> None:
-        """Count a failed attempt: pending entries wait until next_attempt_at or, after max_attempts, are given up."""
+    def record_failure(self, *, max_attempts: int, next_attempt_at: datetime, reason: str) -> int:
+        """Count a failed attempt: pending entries wait until next_attempt_at or, after max_attempts, are given up.
+
+        Return how many were given up.
+        """
         pending = self.pending()
-        pending.filter(attempts__gte=max_attempts - 1).update(
+        given_up = pending.filter(attempts__gte=max_attempts - 1).update(
             state=ChangeLog.State.FAILED, attempts=F("attempts") + 1, next_attempt_at=None, reason=reason
         )
         pending.update(attempts=F("attempts") + 1, next_attempt_at=next_attempt_at, reason=reason)
+        return given_up
+
+    def begin_attempt(self, *, max_attempts: int, next_attempt_at: datetime) -> bool:
+        """Count an attempt before it is made, as if it had killed its worker; False where it must not be made.
+
+        Pending entries that have had all their attempts are given up.
+        """
+        lost = {"reason": ChangeLog.WORKER_LOST}
+        pending = self.pending()
+        pending.filter(attempts__gte=max_attempts).update(state=ChangeLog.State.FAILED, next_attempt_at=None, **lost)
+        return pending.update(attempts=F("attempts") + 1, next_attempt_at=next_attempt_at, **lost) > 0
+
+    def end_attempt(self) -> None:
+        """Take an attempt back that was counted before it was made: its worker lives."""
+        suspected = self.pending().filter(reason=ChangeLog.WORKER_LOST)
+        suspected.update(attempts=F("attempts") - 1, next_attempt_at=None, reason="")
 
     def postpone(self, *, next_attempt_at: datetime, reason: str) -> None:
         """Let the pending entries wait until next_attempt_at without counting an attempt."""
         self.pending().update(next_attempt_at=next_attempt_at, reason=reason)
 
+    def wake(self) -> int:
+        """Let pending entries that wait be due now."""
+        return self.pending().exclude(next_attempt_at=None).update(next_attempt_at=None, reason="")
+
     def retry(self) -> int:
         """Make failed and waiting entries pending from now on, with a fresh count of attempts."""
         return self.unsettled().update(state=ChangeLog.State.PENDING, attempts=0, next_attempt_at=None, reason="")
+
+    def discard(self) -> int:
+        """Settle failed and pending entries without copying anything. They keep the reason for which they failed."""
+        return self.unsettled().update(state=ChangeLog.State.DISCARDED, synced_at=timezone.now(), next_attempt_at=None)
 
     def rewind(self, moment: datetime) -> None:
         """Count entries dated up to the moment as done and entries dated after it as pending again."""
@@ -205,22 +267,22 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         Only the oldest entries of each model are looked at, by the index: nothing to delete costs nothing.
         """
         deleted = 0
-        for state in (ChangeLog.State.SYNCED, ChangeLog.State.SKIPPED):
+        for state in (ChangeLog.State.SYNCED, ChangeLog.State.SKIPPED, ChangeLog.State.DISCARDED):
             settled = self.filter(state=state)
-            for content_type_id in settled._content_type_ids():
-                oldest = settled.filter(content_type_id=content_type_id).order_by("id").values_list("id", "date")
+            for content_type_id in settled.content_type_ids():
+                oldest = settled._oldest_first(content_type_id).values_list("id", "date")
                 if any(date < before for _, date in oldest[:1]):
                     old = [pk for pk, date in oldest[:limit] if date < before]
                     deleted += self.filter(pk__in=old).delete()[0]
         return deleted
 
-    def _content_type_ids(self) -> Iterator[int]:
-        """Yield the content types of the entries: one lookup in the index for each, however many entries it has."""
-        ids = self.order_by("content_type_id").values_list("content_type_id", flat=True)
-        found = ids.first()
-        while found is not None:
-            yield found
-            found = ids.filter(content_type_id__gt=found).first()
+    def content_type_ids(self) -> Iterator[int]:
+        """Yield the content types of entries in one state: one lookup in the index for each, however many they are."""
+        return distinct_values(self, "content_type_id")
+
+    def _oldest_first(self, content_type_id: int) -> ChangeLogQuerySet:
+        of_type = self.filter(content_type_id__gte=content_type_id, content_type_id__lte=content_type_id)
+        return of_type.order_by("content_type_id", "id")
 
     def _settle(self, ids: Collection[int], state: ChangeLog.State, reason: str) -> int:
         # As a sum the state cannot lead the planner, who never knows how many entries are pending, away from the ids.
@@ -248,6 +310,10 @@ class ChangeLog(ObjectRow):
         SYNCED = 2, _("synced")
         FAILED = 3, _("failed")
         SKIPPED = 4, _("skipped")
+        DISCARDED = 5, _("discarded")
+
+    #: The reason of entries whose attempt has begun where workers were lost, and has not ended.
+    WORKER_LOST = str(WorkerLost())
 
     object_id = ObjectIdField(_("object id"))
     action = models.PositiveSmallIntegerField(_("action"), choices=Action.choices)
@@ -264,7 +330,13 @@ class ChangeLog(ObjectRow):
     class Meta:
         verbose_name = _("change")
         verbose_name_plural = _("change log")
-        permissions = [("synchronize", "Can synchronize"), ("reset", "Can reset the synchronization")]
+        default_permissions = ("view",)
+        permissions = [
+            ("synchronize", "Can synchronize"),
+            ("reset", "Can reset the synchronization"),
+            ("retry", "Can retry changes"),
+            ("discard", "Can discard changes"),
+        ]
         indexes = [
             # Pending entries of a model in order; whether their pause is over is read from the index, too.
             models.Index(fields=["state", "content_type", "id", "next_attempt_at"], name="synchro_log_pending"),
@@ -303,12 +375,165 @@ class Attempt(ObjectRow):
     objects = AttemptQuerySet.as_manager()
 
     class Meta:
+        default_permissions = ("view",)
         verbose_name = _("attempt")
         verbose_name_plural = _("attempts")
         indexes = [models.Index(fields=["content_type", "object_id", "date"], name="synchro_attempt_object")]
 
     def __str__(self) -> str:
         return f"{self.content_type.app_label}.{self.content_type.model} {self.object_id}: {self.error}"
+
+
+class ServerNow(Now):
+    """The moment on the clock of the database server, in UTC: one clock for all workers, however wrong theirs are."""
+
+    def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper, **extra_context: Any) -> Any:
+        """Return MySQL's UTC, where Django asks for the time of the session's zone."""
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra_context)
+
+
+class HoldQuerySet(models.QuerySet["Hold"]):
+    """What is held back, and whose turn it is to see whether it still has to be."""
+
+    #: One probe in this time, over all workers.
+    _PAUSE = timedelta(seconds=1)
+    #: A turn further in the future than this was set before somebody put the server's clock back.
+    _CLOCK_WAS_PUT_BACK = timedelta(minutes=1)
+
+    def held(self) -> HoldQuerySet:
+        """Select what is held back now, REMOTE as a whole first, with ``is_due``: whether it is time for a probe."""
+        return self.annotate(is_due=ExpressionWrapper(self._is_due(), models.BooleanField())).order_by("label")
+
+    def over(self, label: str) -> HoldQuerySet:
+        """Select what holds back a model: REMOTE as a whole, or the model itself."""
+        return self.held().filter(label__in=["", label])
+
+    def hold(self, label: str, reason: str) -> bool:
+        """Hold back a model, or REMOTE as a whole, and return whether this is new."""
+        _, is_new = self.get_or_create(label=label, defaults={"reason": reason, "next_try_at": self._later()})
+        if not is_new:
+            self.filter(label=label).update(reason=reason)
+        return is_new
+
+    def claim_probe(self, label: str) -> bool:
+        """Tell whether the caller is the one who tries now. Of all workers, one a second is."""
+        return self.filter(self._is_due(), label=label).update(next_try_at=self._later()) > 0
+
+    def release(self, label: str) -> bool:
+        """Let everything go on and return whether it was held back until now: of many callers one is told so."""
+        return self.filter(label=label).delete()[0] > 0
+
+    def _is_due(self) -> Q:
+        return Q(next_try_at__lte=ServerNow()) | Q(next_try_at__gt=ServerNow() + self._CLOCK_WAS_PUT_BACK)
+
+    def _later(self) -> Any:
+        return ServerNow() + self._PAUSE
+
+
+class Hold(models.Model):
+    """What workers leave alone for now, although there is something to do: REMOTE as a whole, or one model.
+
+    Entries are not touched by a hold. Somebody tries now and then, and lets go of what works again.
+    """
+
+    label = models.CharField(_("model"), max_length=255, primary_key=True, blank=True)
+    reason = models.TextField(_("reason"))
+    since = models.DateTimeField(_("since"), default=timezone.now)
+    next_try_at = models.DateTimeField(_("next try"))
+
+    #: Whether it is time for a probe, where the row was selected by ``held()``.
+    is_due: bool
+
+    objects = HoldQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = _("hold")
+        verbose_name_plural = _("holds")
+
+    def __str__(self) -> str:
+        return f"{self.label or 'REMOTE'}: {self.reason}"
+
+
+class WaitRow(NamedTuple):
+    """The values of a Wait."""
+
+    content_type_id: int
+    object_id: str
+    for_content_type_id: int
+    for_object_id: str
+
+
+class WaitQuerySet(models.QuerySet["Wait"]):
+    """Who waits for whom."""
+
+    def note(self, waits: Sequence[WaitRow]) -> None:
+        """Note what objects wait for, instead of what was noted before."""
+        names = ("content_type", "object_id", "for_content_type", "for_object_id")
+        fields: list[Any] = [Wait._meta.get_field(name) for name in names]
+        rows.upsert(Wait, waits, using=self.db, fields=fields, unique=fields[:2], update=fields[2:])
+
+    def settle(self, model: ModelClass, object_ids: Collection[str]) -> list[tuple[ModelClass, str]]:
+        """Let objects that have arrived wait no more, and those be due that wait for them; return the latter."""
+        type_id = ContentType.objects.db_manager(self.db).get_for_model(model).pk
+        self.filter(among("object_id", object_ids), content_type_id=type_id).delete()
+        return self.wake(model, object_ids)
+
+    def wake(self, model: ModelClass, object_ids: Collection[str]) -> list[tuple[ModelClass, str]]:
+        """Let those be due that wait for any of these objects, and return them."""
+        types = ContentType.objects.db_manager(self.db)
+        waits = self.filter(among("for_object_id", object_ids), for_content_type_id=types.get_for_model(model).pk)
+        by_type: dict[int, list[str]] = {}
+        for type_id, object_id in waits.values_list("content_type_id", "object_id"):
+            by_type.setdefault(type_id, []).append(object_id)
+        woken: list[tuple[ModelClass, str]] = []
+        for type_id, ids in by_type.items():
+            waiting = types.get_for_id(type_id).model_class()
+            if waiting is not None:
+                ChangeLog.objects.using(self.db).of_objects(waiting, ids).wake()
+                woken += [(waiting, each) for each in ids]
+            self.filter(among("object_id", ids), content_type_id=type_id).delete()
+        return woken
+
+    def wake_forgotten(self, *, limit: int) -> None:
+        """Wake those that wait for objects with nothing more to be done: who settled these did not know of them."""
+        types = ContentType.objects.db_manager(self.db)
+        by_type: dict[int, set[str]] = {}
+        awaited = self.values_list("for_content_type_id", "for_object_id").distinct().order_by()
+        for type_id, object_id in awaited[:limit]:
+            by_type.setdefault(type_id, set()).add(object_id)
+        for type_id, ids in by_type.items():
+            model = types.get_for_id(type_id).model_class()
+            if model is not None:
+                log = ChangeLog.objects.using(self.db).unsettled().of_objects(model, ids)
+                self.wake(model, ids.difference(log.values_list("object_id", flat=True)))
+
+
+class Wait(ObjectRow):
+    """An object with pending entries that cannot go before another one has: its parent, or the row in its way."""
+
+    object_id = ObjectIdField(_("object id"))
+    for_content_type = models.ForeignKey(
+        ContentType,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+        verbose_name=_("model it waits for"),
+    )
+    for_object_id = ObjectIdField(_("object it waits for"))
+
+    objects = WaitQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = _("waiting object")
+        verbose_name_plural = _("waiting objects")
+        constraints = [models.UniqueConstraint(fields=["content_type", "object_id"], name="synchro_wait_unique")]
+        indexes = [models.Index(fields=["for_content_type", "for_object_id"], name="synchro_wait_for")]
+
+    def __str__(self) -> str:
+        return f"{self.content_type.app_label}.{self.content_type.model} {self.object_id}"
 
 
 class Reference(ObjectRow):
@@ -326,6 +551,7 @@ class Reference(ObjectRow):
     remote_object_id = ObjectIdField(_("remote object id"))
 
     class Meta:
+        default_permissions = ("view",)
         verbose_name = _("reference")
         verbose_name_plural = _("references")
         constraints = [
@@ -354,21 +580,111 @@ class ReferenceRow(NamedTuple):
 
 
 class Option(models.Model):
-    """A value that synchro keeps about this database: its identity, the last check."""
+    """A value that synchro keeps about this database: its identity, whom it synchronizes to, the last check."""
 
     IDENTITY = "identity"
     RENEWED = "identity_renewed"
+    #: Identity of the database that this one synchronizes to.
+    PEER = "peer"
     LAST_CHECK = "last_check"
+    #: The model whose turn was the last one in a run that ended early.
+    LAST_MODEL = "last_model"
 
     key = models.CharField(_("key"), max_length=50, primary_key=True)
     value = models.CharField(_("value"), max_length=255)
 
     class Meta:
+        default_permissions = ()
         verbose_name = _("option")
         verbose_name_plural = _("options")
 
     def __str__(self) -> str:
         return f"{self.key} = {self.value}"
+
+
+#: So many comparisons are kept with their numbers.
+KEPT_COMPARISONS = 20
+
+
+class ComparisonQuerySet(models.QuerySet["Comparison"]):
+    """Selections of comparisons."""
+
+    def take_over(self, request: dict[str, Any]) -> Comparison | None:
+        """Return the newest unfinished comparison with this request, for the caller to go on with."""
+        unfinished = self.exclude(state=Comparison.State.FINISHED).order_by("-pk")
+        found = next((each for each in unfinished[:KEPT_COMPARISONS] if each.request == request), None)
+        if found is not None:
+            found.start()
+        return found
+
+    def prune(self) -> None:
+        """Keep the last comparisons."""
+        kept = list(self.order_by("-pk").values_list("pk", flat=True)[:KEPT_COMPARISONS])
+        self.exclude(pk__in=kept).delete()
+
+
+class Comparison(models.Model):
+    """One comparison of everything on both sides: what was asked, how far it is, and what it found."""
+
+    class State(models.IntegerChoices):
+        """Whether it is still at work."""
+
+        RUNNING = 1, _("running")
+        INTERRUPTED = 2, _("interrupted")
+        FINISHED = 3, _("finished")
+
+    request = models.JSONField(_("request"), default=dict)
+    state = models.PositiveSmallIntegerField(_("state"), choices=State.choices, default=State.RUNNING)
+    started_at = models.DateTimeField(_("started at"), default=timezone.now)
+    updated_at = models.DateTimeField(_("updated at"), default=timezone.now)
+    #: The numbers of each model that was begun; the last one may not be complete.
+    tallies = models.JSONField(_("numbers"), default=list)
+    #: Up to which primary key the last model has been compared.
+    position = models.TextField(_("position"), blank=True, default="")
+    #: Who is at work: whoever takes a comparison over writes a new name here, and the one before ends.
+    holder = models.CharField(_("holder"), max_length=32, blank=True, default="")
+    error = models.TextField(_("error"), blank=True, default="")
+
+    objects = ComparisonQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = _("comparison")
+        verbose_name_plural = _("comparisons")
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M}: {self.get_state_display()}"
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether nothing is repaired."""
+        return bool(self.request.get("dry_run"))
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The numbers of the models about which there is anything to say, and of the one at work."""
+        names = ("missing", "different", "deleted", "extra", "failed", "skipped", "error")
+        return [each for each in self.tallies if not each["is_finished"] or any(each[name] for name in names)]
+
+    @property
+    def compared(self) -> int:
+        """How many objects have been compared."""
+        return sum(each["compared"] for each in self.tallies)
+
+    def start(self) -> None:
+        """Become the one that works on it."""
+        self.holder = uuid.uuid4().hex
+        self.state = Comparison.State.RUNNING
+        self.error = ""
+        self.save(using=self._state.db)
+
+    def keep(
+        self, tallies: list[dict[str, Any]], position: str, *, state: int = State.RUNNING, error: str = ""
+    ) -> bool:
+        """Keep how far it is; False where somebody else has taken it over."""
+        own = Comparison.objects.using(self._state.db).filter(pk=self.pk, holder=self.holder)
+        changed = {"tallies": tallies, "position": position, "state": state, "error": error}
+        return own.update(updated_at=timezone.now(), **changed) == 1
 
 
 class Options:

@@ -41,7 +41,7 @@ def watched_model(label: str) -> ModelClass:
     try:
         model = apps.get_model(label)
     except (LookupError, ValueError):
-        raise NotWatched(f"{label!r} is no installed model, so nothing was copied.") from None
+        raise NotWatched(f"{label[:100]!r} is no installed model, so nothing was copied.") from None
     if not is_watched(model):
         raise NotWatched(f"{label} is not watched, so nothing was copied. Add it to SYNCHRO_MODELS to synchronize it.")
     return model._meta.concrete_model
@@ -97,6 +97,11 @@ class ManyToMany:
     symmetrical: bool
     #: Whether the owner is the model that declares the field.
     owner_declares: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the field."""
+        return self.through.__name__.partition("_")[2]
 
     @property
     def owner(self) -> ModelClass:

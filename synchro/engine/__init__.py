@@ -1,23 +1,31 @@
 """The engine: the only door to REMOTE."""
 
+from synchro.engine.copies import renew_identity
+from synchro.engine.difference import HIDDEN, Comparison, FieldDifference, compare_object
 from synchro.engine.errors import describe, is_transient
-from synchro.engine.link import identity, renew_identity
+from synchro.engine.holds import check
+from synchro.engine.link import identity
+from synchro.engine.record import postpone, record_attempt
+from synchro.engine.report import Failure, Report
 from synchro.engine.sync import (
-    Failure,
-    Report,
+    backlog,
     count_pending,
     next_due,
-    postpone,
-    record_attempt,
-    record_failure,
     sync_due,
     sync_object,
+    sync_objects,
     sync_pending,
 )
 
 __all__ = [
+    "HIDDEN",
+    "Comparison",
     "Failure",
+    "FieldDifference",
     "Report",
+    "backlog",
+    "check",
+    "compare_object",
     "count_pending",
     "describe",
     "identity",
@@ -25,9 +33,9 @@ __all__ = [
     "next_due",
     "postpone",
     "record_attempt",
-    "record_failure",
     "renew_identity",
     "sync_due",
     "sync_object",
+    "sync_objects",
     "sync_pending",
 ]

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import Field, Model
+from django.db.models import Field, Model, ProtectedError, Q, RestrictedError
+from django.db.models.deletion import Collector
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 from django.dispatch import Signal
 
@@ -19,7 +22,8 @@ from synchro import rows
 from synchro.capture import is_own
 from synchro.engine.errors import is_outage
 from synchro.engine.link import Link
-from synchro.registry import ModelClass, has_auto_pk, keys_to, own_fields, skipped_fields
+from synchro.exceptions import HeldByRemoteRows
+from synchro.registry import ModelClass, has_auto_pk, keys_to, model_label, own_fields, skipped_fields
 
 
 @dataclass(slots=True)
@@ -30,6 +34,8 @@ class Plan:
     updates: dict[str, Model] = field(default_factory=dict)
     #: REMOTE's primary keys of the rows to delete.
     deletes: dict[str, Any] = field(default_factory=dict)
+    #: Those to delete with Django's cascade, because REMOTE has rows of its own that point to them.
+    cascades: set[str] = field(default_factory=set)
 
 
 def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
@@ -38,19 +44,22 @@ def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
     The instances hold REMOTE's values and, afterwards, REMOTE's primary keys.
 
     Returns:
-        The errors of single objects that were undone; only where somebody listens. Any other error is raised.
+        The errors of single objects that were undone: where somebody listens, and of deletes that cascade. Any other
+        error is raised.
     """
+    alone = {each: pk for each, pk in plan.deletes.items() if each not in plan.cascades}
+    cascades = {each: pk for each, pk in plan.deletes.items() if each in plan.cascades}
+    failures = _each(link, cascades, lambda pk: _delete_cascading(link, model, pk))
     if is_listened(model, pre_delete, post_delete):
-        failures = _each(link, plan.deletes, lambda pk: _delete_announced(link, model, pk))
+        failures |= _each(link, alone, lambda pk: _delete_announced(link, model, pk))
     else:
-        _delete(link, model, list(plan.deletes.values()))
-        failures = {}
+        _delete(link, model, list(alone.values()))
     if is_listened(model, pre_save, post_save):
         failures |= _each(link, plan.inserts, lambda instance: _save_announced(link, model, instance, created=True))
         failures |= _each(link, plan.updates, lambda instance: _save_announced(link, model, instance, created=False))
     else:
         _insert(link, model, list(plan.inserts.values()))
-        _update(link, model, list(plan.updates.values()))
+        update(link, model, list(plan.updates.values()))
     return failures
 
 
@@ -73,7 +82,7 @@ def _insert(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
         instance._state.adding = False
 
 
-def _update(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
+def update(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
     """Overwrite rows that are locked, and therefore there: the INSERT that this begins as never inserts.
 
     It finds each row by its key; a join with the new values is at the mercy of what the planner thinks of the table.
@@ -98,6 +107,22 @@ def _delete(link: Link, model: ModelClass, pks: Sequence[Any]) -> None:
     model._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)
 
 
+def _delete_cascading(link: Link, model: ModelClass, pk: Any) -> None:
+    """Delete a row as Django does, with what hangs on it; a multi-table parent has an entry of its own."""
+    instance = model._base_manager.using(link.remote).get(pk=pk)
+    collector = Collector(using=link.remote, origin=instance)
+    try:
+        collector.collect([instance], keep_parents=True)
+    except (ProtectedError, RestrictedError) as error:
+        objects = error.protected_objects if isinstance(error, ProtectedError) else error.restricted_objects
+        labels = ", ".join(sorted({model_label(type(each)) for each in objects}))
+        raise HeldByRemoteRows(
+            f"Rows that exist only on REMOTE protect the object ({labels}), so it is not deleted there. "
+            "Move or delete those rows on REMOTE."
+        ) from None
+    collector.delete()
+
+
 def goes_together(link: Link, model: ModelClass) -> bool:
     """Tell whether rows of the model that point to each other can be deleted with one statement."""
     to_itself = [key for key in keys_to(model) if key.model is model]
@@ -105,16 +130,17 @@ def goes_together(link: Link, model: ModelClass) -> bool:
 
 
 def release(link: Link, model: ModelClass, pks: Sequence[Any], *, only_to_itself: bool = False) -> bool:
-    """Empty the nullable foreign keys of rows that are about to be deleted; tell whether there are any such keys."""
+    """Empty the nullable foreign keys of rows that are about to be deleted; tell whether any were not empty before."""
     keys = [
         key
         for key in model._meta.local_concrete_fields
         if key.remote_field is not None and key.null and not (only_to_itself and key.related_model is not model)
     ]
-    if keys and pks:
-        rows_to_delete = model._base_manager.using(link.remote).filter(pk__in=pks)
-        rows_to_delete.update(**{key.attname: None for key in keys})
-    return bool(keys)
+    if not (keys and pks):
+        return False
+    filled = reduce(or_, (Q(**{f"{key.name}__isnull": False}) for key in keys))
+    rows_to_delete = model._base_manager.using(link.remote).filter(filled, pk__in=pks)
+    return rows_to_delete.update(**{key.attname: None for key in keys}) > 0
 
 
 def primary_key_fields(model: ModelClass) -> list[Field[Any, Any]]:
@@ -152,7 +178,7 @@ def _save_announced(link: Link, model: ModelClass, instance: Model, *, created: 
     if created:
         _insert(link, model, [instance])
     else:
-        _update(link, model, [instance])
+        update(link, model, [instance])
     post_save.send(created=created, **arguments)
 
 

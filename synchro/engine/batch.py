@@ -7,82 +7,44 @@ the same result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from django.contrib.contenttypes.models import ContentType
-from django.db import IntegrityError, connections, transaction
-from django.db.models import Model, QuerySet
+from django.db import connections, transaction
+from django.db.models import Model
+from django.db.models.signals import post_save, pre_save
 from django.utils.translation import gettext
 
-from synchro import rows
+from synchro.conf import conf
 from synchro.engine import conflicts, locks
-from synchro.engine.apply import Plan, goes_together, release, write
+from synchro.engine.acknowledge import acknowledge
+from synchro.engine.apply import Plan, goes_together, is_listened, release, update, write
+from synchro.engine.conflicts import Change, Claim, Verdicts
 from synchro.engine.link import Link, one_process, remote_transaction
-from synchro.engine.members import sync_members
-from synchro.engine.relations import Holder, Target, Translation, pending_among, pointing_to, translate
-from synchro.engine.resolve import Found, find, find_deleted, references
-from synchro.engine.values import point_parents, restore_json_null
+from synchro.engine.members import plan_members, write_members
+from synchro.engine.relations import (
+    Holder,
+    Target,
+    Translation,
+    dangling,
+    living_among,
+    pointing_to,
+    translate,
+    unsettled_among,
+)
+from synchro.engine.resolve import Found, find, find_deleted
+from synchro.engine.steps import Outcome, Step, Taken
+from synchro.engine.temporary import temporary
+from synchro.engine.uniques import make_way
+from synchro.engine.values import Checks, checked, point_parents, refusal, restore_json_null
 from synchro.exceptions import CounterpartTaken, HeldByRemoteRows
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import among, pk_among
-from synchro.models import ChangeLog, Reference, ReferenceRow
-from synchro.registry import ModelClass, many_to_many_of, model_label, skipped_fields
+from synchro.models import ChangeLog
+from synchro.registry import ModelClass, keeps_pk, many_to_many_of, model_label, skipped_fields
 
 Action = ChangeLog.Action
-
-
-@dataclass(slots=True)
-class Step:
-    """Objects of one model that are to be brought to REMOTE together."""
-
-    model: ModelClass
-    ids: list[str]
-    #: Copy an object that REMOTE lacks even if it has no pending entry: something else points to it.
-    wanted: bool = False
-    #: Write NULL for now where a foreign key points to something that REMOTE lacks: the objects point to each other.
-    breaks_cycle: bool = False
-    #: After how many moves of the run it let others go first; a second time without any move is no use.
-    stepped_aside_at: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A log entry as it was read under the lock."""
-
-    id: int
-    action: int
-    date: datetime
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of a step, by object id."""
-
-    #: Entries whose change is on REMOTE.
-    arrived: dict[str, list[int]] = field(default_factory=dict)
-    #: Entries that lost against REMOTE, with the reason.
-    lost: dict[str, tuple[list[int], str]] = field(default_factory=dict)
-    failures: dict[str, Exception] = field(default_factory=dict)
-    #: What has to come first.
-    blocked: dict[str, set[Target]] = field(default_factory=dict)
-    #: Those that come first because they still point to an object that is to be deleted.
-    holders: set[Target] = field(default_factory=set)
-    #: Objects that the next round finishes: deleted, and added again.
-    again: set[str] = field(default_factory=set)
-    #: Objects that were written with NULL for a foreign key, to be finished when its target is there.
-    postponed: set[str] = field(default_factory=set)
-    #: Objects that something points to and that LOCAL does not have.
-    absent: set[str] = field(default_factory=set)
-    #: Whether anything was written, so that another round may find less in its way.
-    progress: bool = False
-    #: REMOTE's keys to remember on LOCAL, and objects whose reference is to be forgotten.
-    references: dict[ModelClass, dict[str, str]] = field(default_factory=dict)
-    forgotten: set[str] = field(default_factory=set)
-    #: REMOTE's keys that REMOTE itself remembers: nobody has looked yet whether LOCAL does.
-    mirrored: dict[str, str] = field(default_factory=dict)
 
 
 def replicate(link: Link, step: Step) -> Outcome:
@@ -91,15 +53,46 @@ def replicate(link: Link, step: Step) -> Outcome:
     Raises:
         Exception: a statement failed; nothing of the step was written.
     """
-    outcome = Outcome()
     with one_process(link):
         with remote_transaction(link, step.model):
-            batch = _Batch(link, step, outcome)
-            batch.read()
-            batch.plan_deletes()
-            batch.plan_copies()
-            batch.write()
-        _acknowledge(link, step.model, outcome)
+            outcome = _apply(link, step)
+        acknowledge(link, step.model, outcome)
+    return outcome
+
+
+def replicate_circle(link: Link, steps: Sequence[Step]) -> list[Outcome]:
+    """Bring the steps of one circle in one transaction on REMOTE, whose vendor checks foreign keys when it commits.
+
+    The first round makes every row, with keys that lead nowhere as far as their targets come later; the second one
+    fills them in.
+
+    Raises:
+        Exception: a statement failed; nothing was written.
+    """
+    with one_process(link):
+        with remote_transaction(link, steps[0].model):
+            for step in steps:
+                _apply(link, step)
+            outcomes = [_apply(link, replace(step, circle=frozenset())) for step in steps]
+        for step, outcome in zip(steps, outcomes, strict=True):
+            acknowledge(link, step.model, outcome)
+    return outcomes
+
+
+def needed_by(link: Link, step: Step) -> set[Target]:
+    """Return what stands in a step's way; nothing is written."""
+    with remote_transaction(link, step.model):
+        batch = _Batch(link, step, Outcome())
+        batch.prepare()
+        transaction.set_rollback(True, using=link.remote)
+    return set().union(*batch.outcome.blocked.values())
+
+
+def _apply(link: Link, step: Step) -> Outcome:
+    outcome = Outcome()
+    batch = _Batch(link, step, outcome)
+    batch.prepare()
+    batch.write()
     return outcome
 
 
@@ -117,6 +110,23 @@ class _Batch:
         self.found = Found()
         self.translation = Translation()
         self.plan = Plan()
+        #: Objects whose foreign keys to others of the batch are filled when these are there, too.
+        self.later: dict[str, Mapping[str, Target]] = {}
+        #: What must be looked at in the values, by field.
+        self.checks: Checks = []
+        #: Objects that REMOTE keeps, or has deleted, as a whole; and those whose row it keeps but not the members.
+        self.left: set[str] = set()
+        self.rows_left: set[str] = set()
+        #: REMOTE's entries that LOCAL's changes overrule when they have been written.
+        self.beaten: list[tuple[str, Claim, int]] = []
+        #: REMOTE's changes that LOCAL's changes have lost against, by REMOTE's primary key: they are to come here.
+        self.asked_for: dict[Any, Change] = {}
+
+    def prepare(self) -> None:
+        """Decide what is to be written, from what is read under the lock."""
+        self.read()
+        self.plan_deletes()
+        self.plan_copies()
 
     def read(self) -> None:
         """Take the entries, and only then read the objects' newest state."""
@@ -138,12 +148,13 @@ class _Batch:
         self.found.referenced |= found.referenced
         self.found.mirrored |= found.mirrored
         self.outcome.failures |= found.problems
-        counterparts = self._without_losers(found.pks, found)
+        self._judge(found, deleted, deleted=True)
+        counterparts = {each: pk for each, pk in found.pks.items() if each not in self.left}
         held = self._held(counterparts)
         if self.step.breaks_cycle:
             self._let_go({each: counterparts[each] for each in held & self.outcome.blocked.keys()})
         for each in deleted:
-            if each in self.outcome.failures or each in self.outcome.lost or each in held:
+            if each in self.outcome.failures or each in self.left or each in held:
                 continue
             if each in counterparts:
                 self.plan.deletes[each] = counterparts[each]
@@ -153,9 +164,8 @@ class _Batch:
     def _deleted(self) -> dict[str, list[Any]]:
         """Return the logged natural keys of deleted objects; none for one added after the last synchronization."""
         first = {
-            each: next(entry.id for entry in entries if entry.action == Action.DELETE)
-            for each, entries in self.entries.items()
-            if any(entry.action == Action.DELETE for entry in entries)
+            each: next(entry.id for entry in self.entries[each] if entry.action == Action.DELETE)
+            for each in self._with_delete()
         }
         if not first:
             return {}
@@ -164,19 +174,54 @@ class _Batch:
         was_added = {each for each in first if self.entries[each][0].action == Action.ADD}
         return {each: [] if each in was_added else natural_keys.get(pk) or [] for each, pk in first.items()}
 
+    def _with_delete(self) -> set[str]:
+        """Return the objects whose deletion is to be applied.
+
+        One with a key of its own that lives although its last entry is a deletion was written by the other side's
+        engine, or unseen: it lives.
+        """
+        keeps = keeps_pk(self.model)
+        return {
+            each
+            for each, entries in self.entries.items()
+            if any(entry.action == Action.DELETE for entry in entries)
+            and not (keeps and each in self.instances and entries[-1].action == Action.DELETE)
+        }
+
     def _held(self, counterparts: Mapping[str, Any]) -> set[str]:
         """Return the objects that REMOTE's rows point to: blocked where these are about to go, failed elsewhere."""
         holders = pointing_to(self.link, self.model, counterparts)
         held = self._held_back(counterparts, holders)
-        leaving = pending_among(self.link, {holder for others in held.values() for holder in others})
+        together: set[str] = set()
+        all_held = {holder for others in held.values() for holder in others}
+        leaving = unsettled_among(self.link, all_held)
+        leaving |= self._log_unseen(all_held - leaving.keys())
         for each, others in held.items():
+            if all(leaving.get(holder) in self.step.circle for holder in others):
+                together.add(each)
+                continue
             waiting = {leaving[holder] for holder in others if holder in leaving} - {(self.model, each)}
             if waiting:
                 self.outcome.blocked[each] = waiting
                 self.outcome.holders |= waiting
+            elif conf.remote_cascade:
+                self.plan.cascades.add(each)
             else:
                 self.outcome.failures[each] = _held_by(others)
-        return set(held)
+        return held.keys() - self.plan.cascades - together
+
+    def _log_unseen(self, holders: set[Holder]) -> dict[Holder, Target]:
+        """Log objects that let go of a deleted one unseen: LOCAL has them still, so they do not point to it any more.
+
+        A delete empties the keys of more rows than it has told of if others are made to point to the object meanwhile.
+        """
+        living = living_among(self.link, holders)
+        by_model: dict[ModelClass, set[str]] = {}
+        for model, object_id in living.values():
+            by_model.setdefault(model, set()).add(object_id)
+        for model, object_ids in by_model.items():
+            ChangeLog.objects.using(self.link.local).append_changes(model, sorted(object_ids))
+        return living
 
     def _held_back(
         self, counterparts: Mapping[str, Any], holders: Mapping[str, list[Holder]]
@@ -225,19 +270,21 @@ class _Batch:
         self.found.mirrored |= found.mirrored
         self.outcome.failures |= found.problems
         self._refuse_taken(found.taken)
-        self._without_losers(found.pks, found)
+        self._judge(found, copies)
+        self._tell_what_is_lost(copies)
+        self.checks = checked(self.link, self.model)
         closed = self._closed()
         chosen = {each: instance for each, instance in copies.items() if each not in closed and self._needs_row(each)}
         self.translation = translate(self.link, self.model, chosen)
         self.outcome.failures |= self.translation.problems
+        self._keep_dangling()
         for each, instance in chosen.items():
             if each not in self.outcome.failures and self._point(each, instance):
                 self._plan_copy(each, instance)
+        self._drop_incomplete()
 
     def _living(self) -> list[str]:
-        deleted = {
-            each for each, taken in self.entries.items() if any(entry.action == Action.DELETE for entry in taken)
-        }
+        deleted = self._with_delete()
         wanted = self.step.ids if self.step.wanted else self.entries
         return [each for each in wanted if each not in deleted]
 
@@ -251,10 +298,10 @@ class _Batch:
                     self.outcome.absent.add(each)
 
     def _refuse_taken(self, taken: Mapping[str, str]) -> None:
-        """Let an object wait whose counterpart belongs to another one that is about to change; else it fails."""
+        """Let an object wait whose counterpart belongs to another one that is to change; else it fails."""
         if not taken:
             return
-        owners = ChangeLog.objects.using(self.link.local).pending().of_objects(self.model, set(taken.values()))
+        owners = ChangeLog.objects.using(self.link.local).unsettled().of_objects(self.model, set(taken.values()))
         changing = set(owners.values_list("object_id", flat=True))
         for each, owner in taken.items():
             if owner in changing:
@@ -266,13 +313,31 @@ class _Batch:
         """Whether the row itself is to be written; entries of relations alone do not touch a row that REMOTE has."""
         if object_id not in self.found.pks:
             return True
+        if object_id in self.rows_left:
+            return False
         return any(entry.action != Action.M2M for entry in self.entries.get(object_id, ()))
+
+    def _keep_dangling(self) -> None:
+        """Let copies point to nothing where the objects do: there is no new key that REMOTE could get for that."""
+        for each, targets in self.translation.dangling.items():
+            copy = self.model._base_manager.using(self.link.remote).filter(pk=self.found.pks.get(each))
+            for name, target in targets.items():
+                value = copy.values_list(name, flat=True).first()
+                if value is None or target._base_manager.using(self.link.remote).filter(pk=value).exists():
+                    self.outcome.failures[each] = dangling(target, name)
+                else:
+                    self.translation.values.setdefault(each, {})[name] = value
 
     def _point(self, object_id: str, instance: Model) -> bool:
         """Give the instance REMOTE's foreign keys; False where a target must be there first."""
         missing = self.translation.missing.get(object_id, {})
         values = self.translation.values.get(object_id, {})
-        if missing:
+        if missing and self._comes_along(instance, missing):
+            self.later[object_id] = missing
+            values = values | {name: self._nowhere(instance, name) for name in missing}
+        elif missing and self.step.circle.issuperset(missing.values()):
+            values = values | {name: self._nowhere(instance, name) for name in missing}
+        elif missing:
             nullable = all(instance._meta.get_field(_field_name(instance, name)).null for name in missing)
             if not (self.step.breaks_cycle and nullable):
                 self.outcome.blocked[object_id] = set(missing.values())
@@ -282,6 +347,46 @@ class _Batch:
         for name, value in values.items():
             setattr(instance, name, value)
         return True
+
+    def _comes_along(self, instance: Model, missing: Mapping[str, Target]) -> bool:
+        """Tell whether the targets are of the same batch, and the keys may wait for them until they are written.
+
+        So a chain needs two statements and not a round for each of its links. Handlers would see the object before it
+        is whole: where somebody listens, what is pointed to comes in a round before.
+        """
+        later = connections[self.link.remote].features.can_defer_constraint_checks
+        return (
+            all(model is self.model and each in self.instances for model, each in missing.values())
+            and all(later or instance._meta.get_field(_field_name(instance, name)).null for name in missing)
+            and not is_listened(self.model, pre_save, post_save)
+        )
+
+    def _drop_incomplete(self) -> None:
+        """Take objects out of the plan again whose targets are not written with them."""
+        while incomplete := {
+            each: targets
+            for each, keys in self.later.items()
+            if (targets := {target for target in keys.values() if target[1] not in self.plan.inserts})
+        }:
+            for each, targets in incomplete.items():
+                del self.later[each]
+                self.plan.inserts.pop(each, None)
+                self.plan.updates.pop(each, None)
+                self.outcome.blocked[each] = targets
+
+    def _fill_later(self) -> None:
+        """Give the keys that waited for other objects of the batch their values."""
+        written = {**self.plan.inserts, **self.plan.updates}
+        for each, keys in self.later.items():
+            for name, (_, target) in keys.items():
+                key: Any = self.model._meta.get_field(_field_name(written[each], name))
+                setattr(written[each], name, getattr(self.plan.inserts[target], key.target_field.attname))
+        update(self.link, self.model, [written[each] for each in self.later])
+
+    def _nowhere(self, instance: Model, attname: str) -> Any:
+        """Return what a foreign key holds until its target is there."""
+        key = instance._meta.get_field(_field_name(instance, attname))
+        return None if key.null else temporary(self.link.remote, key)  # type: ignore[arg-type]
 
     def _plan_copy(self, object_id: str, instance: Model) -> None:
         instance._state.db = self.link.remote
@@ -293,7 +398,8 @@ class _Batch:
             point_parents(instance)
             for name, value in self.found.kept.get(pk, {}).items():
                 setattr(instance, name, value)
-            self.plan.updates[object_id] = instance
+            if self._can_arrive(object_id, instance):
+                self.plan.updates[object_id] = instance
             return
         point_parents(instance)
         for each in self.model._meta.local_concrete_fields:
@@ -301,15 +407,31 @@ class _Batch:
                 setattr(instance, each.attname, each.get_default())
                 # Sets the moment where the field is auto_now or auto_now_add, as in any new row.
                 each.pre_save(instance, add=True)
-        self.plan.inserts[object_id] = instance
+        if self._can_arrive(object_id, instance):
+            self.plan.inserts[object_id] = instance
+
+    def _can_arrive(self, object_id: str, instance: Model) -> bool:
+        problem = refusal(self.checks, instance)
+        if problem is not None:
+            self._fail({object_id: problem})
+        return problem is None
 
     # Both
 
     def write(self) -> None:
         """Carry out the plan, remember the counterparts, and bring the members of relations."""
+        overwritten = self._overwritten()
+        parked: set[str] = set()
+        if self.step.makes_way:
+            parked, taken = make_way(self.link, self.model, self.plan)
+            self._fail(taken)
+            self._drop_incomplete()
         if self.plan.deletes or self.plan.inserts or self.plan.updates:
             failures = write(self.link, self.model, self.plan)
+            for each in parked & failures.keys():
+                raise failures[each]  # undone alone, its row would keep a temporary value
             self._fail(failures)
+            self._fill_later()
             self.outcome.progress = len(failures) < sum(
                 map(len, (self.plan.deletes, self.plan.inserts, self.plan.updates))
             )
@@ -322,10 +444,22 @@ class _Batch:
         for each in self._living():
             if each not in closed:
                 self._arrive(each)
+        self._note_reborn()
+        self._overrule(overwritten)
+        if self.asked_for:
+            conflicts.ask_for(self.link, self.model, self.asked_for)
+
+    def _note_reborn(self) -> None:
+        """Note the objects that REMOTE had and deleted, and with them their places in relations."""
+        known = self.found.remembered()
+        for each in self.plan.inserts:
+            if each in known and self.outcome.arrived.get(each):
+                self.outcome.reborn[each] = max(entry.date for entry in self.entries[each])
 
     def _fail(self, failures: Mapping[str, Exception]) -> None:
         self.outcome.failures |= failures
         for each in failures:
+            self.later.pop(each, None)
             self.outcome.arrived.pop(each, None)
             self.outcome.forgotten.discard(each)
             self.outcome.again.discard(each)
@@ -357,9 +491,19 @@ class _Batch:
         closed = self._closed()
         owners = {each: pk for each, pk in self.found.pks.items() if each not in closed and self._needs_members(each)}
         local = {each: pk_from_text(self.model, each) for each in owners}
-        missing, changed = sync_members(self.link, self.model, local, owners, self.outcome.references)
-        self.outcome.progress |= changed
-        self.outcome.blocked |= missing
+        changes, missing = plan_members(self.link, self.model, local, owners, self.outcome.references)
+        differing: set[Any] = set().union(*(change.differing() for change in changes))
+        claims = {
+            each: self._claim(each, pk, conflicts.MEMBERS)
+            for each, pk in owners.items()
+            if pk in differing and each not in self.plan.inserts
+        }
+        verdicts = conflicts.judge(self.link, self.model, claims)
+        self._take_verdicts(claims, verdicts)
+        left = {owners[each] for each in verdicts.lost.keys() | verdicts.settled}
+        for change in changes:
+            self.outcome.progress |= write_members(self.link, change.without(left))
+        self.outcome.blocked |= {each: targets for each, targets in missing.items() if owners[each] not in left}
 
     def _needs_members(self, object_id: str) -> bool:
         entries = self.entries.get(object_id, ())
@@ -367,26 +511,95 @@ class _Batch:
         told = any(entry.action in (Action.M2M, Action.ADD) for entry in entries)
         return told or bool(entries and object_id in self.plan.inserts)
 
-    def _without_losers(self, pks: Mapping[str, Any], found: Found) -> dict[str, Any]:
-        """Set aside objects that REMOTE changed, or deleted, later than LOCAL."""
-        known = {each: pk_from_text(self.model, text) for each, text in found.remembered().items()} | dict(pks)
-        dates = {
-            each: max(entry.date for entry in self.entries[each])
-            for each in known
-            if each in self.entries and each not in self.outcome.failures
+    # Newest wins
+
+    def _judge(self, found: Found, object_ids: Iterable[str], *, deleted: bool = False) -> None:
+        """Set aside rows that REMOTE changed, or deleted, later than LOCAL."""
+        known = {each: pk_from_text(self.model, text) for each, text in found.remembered().items()} | found.pks
+        claims = {
+            each: claim
+            for each in object_ids
+            if each in known and each not in self.outcome.failures and each not in self.outcome.blocked
+            if (claim := self._row_claim(each, known[each], exists=each in found.pks, deleted=deleted))
         }
-        for each, date in conflicts.lost(self.link, self.model, dates, known).items():
-            reason = gettext("REMOTE changed the object later, at %(moment)s.") % {"moment": date.isoformat()}
-            self.outcome.lost[each] = [entry.id for entry in self.entries[each]], reason
-        return {each: pk for each, pk in pks.items() if each not in self.outcome.lost}
+        self._take_verdicts(claims, conflicts.judge(self.link, self.model, claims))
+
+    def _row_claim(self, object_id: str, pk: Any, *, exists: bool, deleted: bool) -> Claim | None:
+        """Return the claim for the row: of all entries where they make or remove it, else of those about it."""
+        claim = self._claim(object_id, pk, conflicts.ROW if exists and not deleted else conflicts.EVERYTHING)
+        return claim if claim.ids or not exists else None
+
+    def _claim(self, object_id: str, pk: Any, actions: frozenset[Action]) -> Claim:
+        entries = [entry for entry in self.entries.get(object_id, ()) if entry.action in actions]
+        date = max((entry.date for entry in entries), default=None)
+        return Claim(pk, actions, date, tuple(entry.id for entry in entries))
+
+    def _take_verdicts(self, claims: Mapping[str, Claim], verdicts: Verdicts) -> None:
+        self.left |= verdicts.settled | verdicts.unclaimed.keys()
+        self.outcome.again |= verdicts.settled | verdicts.unclaimed.keys()
+        self.outcome.needed |= {each: change.date for each, change in verdicts.unclaimed.items()}
+        for each, change in verdicts.lost.items():
+            self._lose(each, claims[each], change)
+            if verdicts.two_way and change.action != Action.DELETE:
+                self.asked_for[claims[each].pk] = change
+        self.beaten += [(each, claims[each], up_to) for each, up_to in verdicts.beaten.items()]
+
+    def _lose(self, object_id: str, claim: Claim, change: Change) -> None:
+        if claim.actions == conflicts.ROW:
+            self.rows_left.add(object_id)
+        elif claim.actions == conflicts.EVERYTHING:
+            self.left.add(object_id)
+        ids, reason = self.outcome.lost.get(object_id, ([], ""))
+        # The row of an added object has arrived, or has lost by itself, when its members lose.
+        added = {entry.id for entry in self.entries[object_id] if entry.action == Action.ADD}
+        own = [each for each in claim.ids if claim.actions != conflicts.MEMBERS or each not in added]
+        if own:
+            self.outcome.lost[object_id] = [*ids, *own], f"{reason} {change.reason}".strip()
+
+    def _tell_what_is_lost(self, copies: Mapping[str, Model]) -> None:
+        """Add the fields to the reasons of those changes that lose against a row of REMOTE."""
+        losers = {each: copies[each] for each in self.rows_left}
+        if not losers:
+            return
+        for each, values in translate(self.link, self.model, losers).values.items():
+            for name, value in values.items():
+                setattr(losers[each], name, value)
+        for each, names in conflicts.differences(self.link, self.model, losers, self.found.pks).items():
+            ids, reason = self.outcome.lost[each]
+            self.outcome.lost[each] = ids, conflicts.with_fields(reason, names)
+
+    def _overwritten(self) -> dict[str, list[str]]:
+        """Return the fields in which REMOTE's changes will be overwritten."""
+        beaten = {each for each, _, _ in self.beaten}
+        instances = {each: instance for each, instance in self.plan.updates.items() if each in beaten}
+        return conflicts.differences(self.link, self.model, instances, self.found.pks)
+
+    def _overrule(self, overwritten: Mapping[str, list[str]]) -> None:
+        """Settle those changes of REMOTE that LOCAL's newer changes have overwritten."""
+        for each, claim, up_to in self.beaten:
+            if each in self.outcome.arrived:
+                names = () if claim.actions == conflicts.MEMBERS else overwritten.get(each, ())
+                reason = conflicts.with_fields(self._reason_for_remote(each, claim), names)
+                conflicts.overrule(self.link, self.model, claim, up_to=up_to, reason=reason)
+
+    def _reason_for_remote(self, object_id: str, claim: Claim) -> str:
+        """Return why REMOTE's change lost, as REMOTE's own project sees it: LOCAL is its REMOTE."""
+        if claim.date is None:
+            return gettext("REMOTE still needs the object.")
+        if object_id in self.plan.deletes:
+            return Change(Action.DELETE, claim.date).reason
+        return Change(Action.M2M if claim.actions == conflicts.MEMBERS else Action.CHANGE, claim.date).reason
 
     def _closed(self) -> set[str]:
         """The objects that this round does not bring, or not as a whole."""
         outcome = self.outcome
-        return {*outcome.failures, *outcome.lost, *outcome.blocked, *outcome.absent}
+        return {*outcome.failures, *self.left, *outcome.blocked, *outcome.absent}
 
     def _arrive(self, object_id: str) -> None:
-        self.outcome.arrived[object_id] = [entry.id for entry in self.entries.get(object_id, ())]
+        lost, _ = self.outcome.lost.get(object_id, ([], ""))
+        self.outcome.arrived[object_id] = [
+            entry.id for entry in self.entries.get(object_id, ()) if entry.id not in lost
+        ]
 
 
 def _take(link: Link, model: ModelClass, object_ids: Iterable[str]) -> dict[str, list[Taken]]:
@@ -402,60 +615,6 @@ def _take(link: Link, model: ModelClass, object_ids: Iterable[str]) -> dict[str,
         if state == ChangeLog.State.PENDING:
             pending.add(object_id)
     return {each: rows_taken for each, rows_taken in taken.items() if each in pending}
-
-
-def _acknowledge(link: Link, model: ModelClass, outcome: Outcome) -> None:
-    """Remember on LOCAL what REMOTE has committed."""
-    log = ChangeLog.objects.using(link.local)
-    with transaction.atomic(using=link.local):
-        if outcome.forgotten:
-            _references(link, model).filter(among("local_object_id", outcome.forgotten)).delete()
-        for referenced, keys in outcome.references.items():
-            _write_references(link, referenced, keys)
-        if outcome.mirrored:
-            known = references(link, model, outcome.mirrored)
-            _write_references(
-                link, model, {each: text for each, text in outcome.mirrored.items() if known.get(each) != text}
-            )
-        if arrived := [pk for ids in outcome.arrived.values() for pk in ids]:
-            log.mark_synced(arrived)
-        for ids, reason in outcome.lost.values():
-            log.mark_skipped(ids, reason)
-
-
-def _write_references(link: Link, model: ModelClass, keys: Mapping[str, str]) -> None:
-    if not keys:
-        return
-    content_type = ContentType.objects.db_manager(link.local).get_for_model(model)
-    meta = Reference._meta
-    fields: list[Any] = [
-        meta.get_field(name) for name in ("content_type", "peer", "local_object_id", "remote_object_id")
-    ]
-    references = [
-        ReferenceRow(content_type.pk, link.remote_identity, local_text, remote_text)
-        for local_text, remote_text in keys.items()
-    ]
-    unique = [fields[1], fields[0], fields[2]]
-    # A vendor that does not say which unique index an upsert is about could overwrite the row of the other one.
-    if not connections[link.local].features.supports_update_conflicts_with_target:
-        _forget_others(link, model, keys)
-    try:
-        with transaction.atomic(using=link.local):
-            rows.upsert(Reference, references, using=link.local, fields=fields, unique=unique, update=[fields[3]])
-    except IntegrityError:
-        _forget_others(link, model, keys)
-        rows.upsert(Reference, references, using=link.local, fields=fields, unique=unique, update=[fields[3]])
-
-
-def _forget_others(link: Link, model: ModelClass, keys: Mapping[str, str]) -> None:
-    """Forget which other objects had these objects' REMOTE keys: REMOTE was restored, say, and reuses keys."""
-    stale = _references(link, model).filter(among("remote_object_id", keys.values()))
-    stale.exclude(among("local_object_id", keys)).delete()
-
-
-def _references(link: Link, model: ModelClass) -> QuerySet[Reference]:
-    content_type = ContentType.objects.db_manager(link.local).get_for_model(model)
-    return Reference.objects.using(link.local).filter(peer=link.remote_identity, content_type_id=content_type.pk)
 
 
 def _field_name(instance: Model, attname: str) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError
 from django.db import Error as AnyDatabaseError
 
-from synchro.exceptions import SynchroError, TransientError
+from synchro.conf import conf
+from synchro.exceptions import SynchroError, TransientError, UniqueValueTaken, WaitsForOther
 
 #: PostgreSQL's SQLSTATE classes and codes that pass: connection, resources, operator intervention, deadlock,
 #: serialization, lock.
@@ -25,15 +28,40 @@ _TRANSIENT_ERRNOS = frozenset({
     1290, 1317, 1698, 1792, 1836, 1927, 1969, 2002, 2003, 2006, 2013, 2014, 2055, 3024, 4031,
 })  # fmt: skip
 _TRANSIENT_SQLITE = ("locked", "busy", "unable to open", "disk i/o", "readonly", "is full")
+#: Those among them that a server tells which answers but cannot be used: disk or memory full, read only.
+_REFUSING_SQLSTATES = ("53", "58", "25006")
+_REFUSING_ERRNOS = frozenset({1290, 1792, 1836})
+_REFUSING_SQLITE = ("disk i/o", "readonly", "is full")
+#: A table or a column that is not there.
+_SCHEMA_SQLSTATES = ("42P01", "42703")
+_SCHEMA_ERRNOS = frozenset({1054, 1146})
+_SCHEMA_SQLITE = ("no such table", "no such column", "has no column named")
 #: Those that tell about a connection: their text names hosts and users.
 _CONNECTION_ERRNOS = frozenset({1040, 1042, 1043, 1044, 1045, 1049, 1129, 1130, 1142, 1143, 1698, *range(2000, 3000)})
 #: Those that quote nothing but names of tables and columns.
 _NAMING_ERRNOS = frozenset({1048, 1054, 1146, 1153, 1264, 1265, 1364, 1406, 1451, 1452, 3819, 4025})
 
+#: Errors whose details are the values of one key and nothing else: unique, foreign key and exclusion constraints.
+_KEY_SQLSTATES = frozenset({"23505", "23503", "23P01"})
+_DUPLICATE_ERRNO = 1062
+
 _REFUSED = "A trigger or a function of the database refused it."
 
 _FIRST_PAUSE = 10
 _LONGEST_PAUSE = 3600
+
+
+class Kind(Enum):
+    """What an error means for the object, and so what happens next."""
+
+    #: The same try may succeed later without anybody's help.
+    TRANSIENT = "transient"
+    #: Somebody has to correct the object, or REMOTE's rows.
+    PERMANENT = "permanent"
+    #: Another object has to arrive first.
+    WAITING = "waiting"
+    #: A table or a column is missing: no object of the model can arrive before somebody has made it.
+    SCHEMA = "schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +71,23 @@ class Account:
     error: str
     message: str
     traceback: str
+    #: The values that a constraint did not take; only where SYNCHRO_LOG_VALUES is set.
+    values: str = ""
 
 
 def account(error: BaseException) -> Account:
     """Return what is to be kept of an error. The frames themselves, and with them whole batches, are let go."""
-    return Account(type(error).__name__, describe(error), sys.intern(frames(error)))
+    values = refused_values(error) if conf.log_values else ""
+    return Account(type(error).__name__, describe(error), sys.intern(frames(error)), values)
+
+
+def kind(error: BaseException) -> Kind:
+    """Tell what an error means."""
+    if isinstance(error, WaitsForOther):
+        return Kind.WAITING
+    if is_transient(error):
+        return Kind.TRANSIENT
+    return Kind.SCHEMA if _is_schema(error) else Kind.PERMANENT
 
 
 def is_outage(error: BaseException) -> bool:
@@ -79,6 +119,28 @@ def is_transient(error: BaseException) -> bool:
     return True
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether a database answers, but takes nothing from anybody: its disk is full, or it is read only."""
+    return _is_among(error, _REFUSING_SQLSTATES, _REFUSING_ERRNOS, _REFUSING_SQLITE)
+
+
+def _is_schema(error: BaseException) -> bool:
+    return _is_among(error, _SCHEMA_SQLSTATES, _SCHEMA_ERRNOS, _SCHEMA_SQLITE)
+
+
+def _is_among(
+    error: BaseException, sqlstates: tuple[str, ...], numbers: Collection[int], sqlite: Collection[str]
+) -> bool:
+    if not isinstance(error, DatabaseError):
+        return False
+    cause = error.__cause__
+    if isinstance(number := (error.args or [None])[0], int):
+        return number in numbers
+    if sqlstate := getattr(cause, "sqlstate", None):
+        return str(sqlstate).startswith(sqlstates)
+    return type(cause).__module__.startswith("sqlite3") and any(word in str(error).lower() for word in sqlite)
+
+
 def is_contention(error: BaseException) -> bool:
     """Tell whether other transactions were in the way, so that trying again at once makes sense."""
     cause = error.__cause__
@@ -101,6 +163,21 @@ def describe(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return "The value of a field is not valid for REMOTE."
     return f"{type(error).__name__} was raised."
+
+
+def refused_values(error: BaseException) -> str:
+    """Return the values that a unique or foreign key did not take, mostly in the server's words; '' where it has none.
+
+    Of other constraints PostgreSQL quotes the whole row, with every secret in it: these stay untold.
+    """
+    if isinstance(error, UniqueValueTaken):
+        return error.values
+    diagnostics = getattr(error.__cause__, "diag", None)
+    if getattr(error.__cause__, "sqlstate", None) in _KEY_SQLSTATES:
+        return str(getattr(diagnostics, "message_detail", None) or "")
+    if isinstance(error, IntegrityError) and error.args[:1] == (_DUPLICATE_ERRNO,):
+        return str(error.args[1])
+    return ""
 
 
 def frames(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from django.utils.dateparse import parse_datetime
 
 from synchro import rows
 from synchro.conf import conf
+from synchro.engine.timeouts import bounded
 from synchro.exceptions import SameIdentity, SynchroError, TransientError
 from synchro.models import Option, Reference, ReferenceRow
 from synchro.registry import ModelClass
@@ -41,6 +42,8 @@ class Link:
     remote: str
     local_identity: uuid.UUID
     remote_identity: uuid.UUID
+    #: Take a REMOTE row with the same automatic primary key for the counterpart: REMOTE began as a copy of LOCAL.
+    adopts_pks: bool = False
 
     @property
     def has_mirrors(self) -> bool:
@@ -61,13 +64,20 @@ def open_link() -> Link:
         DatabaseError: one of them cannot be reached.
     """
     local, remote = conf.local, conf.require_remote()
-    link = Link(local, remote, identity(local), _remote_identity(remote))
+    link = Link(local, remote, identity(local), remote_identity(remote))
     if link.local_identity == link.remote_identity:
         raise SameIdentity
     if link.has_mirrors and link not in _named:
         _take_over_references(link)
+        _name_peer(link)
         _named.add(link)
     return link
+
+
+def peer_of(using: str) -> uuid.UUID | None:
+    """Return the identity of the database that this one's own project synchronizes to; None where it only logs."""
+    found = Option.objects.using(using).filter(key=Option.PEER).values_list("value", flat=True)
+    return uuid.UUID(value) if (value := found.first()) else None
 
 
 def identity(using: str) -> uuid.UUID:
@@ -94,7 +104,7 @@ def _read_identity(using: str) -> uuid.UUID:
 
 
 def renew_identity(using: str) -> uuid.UUID:
-    """Give a database that was restored from a copy of another one an identity of its own, and return it."""
+    """Give a database an identity under which nobody knows it, and return it."""
     fresh = uuid.uuid4()
     now = timezone.now().isoformat()
     with transaction.atomic(using=using):
@@ -119,6 +129,8 @@ def remote_transaction(link: Link, model: ModelClass) -> Iterator[None]:
     """
     connection = connections[link.remote]
     with transaction.atomic(using=link.remote):
+        if connection.vendor == "mysql":
+            _be_strict(connection)
         if connection.vendor == "sqlite":
             with connection.cursor() as cursor:
                 cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)} WHERE 1 = 0")
@@ -163,8 +175,10 @@ def _named_lock(using: str, acquire: str, release: str) -> Iterator[None]:
                 cursor.execute(release)
 
 
-def _remote_identity(using: str) -> uuid.UUID:
-    connection: Any = connections[using]
+def remote_identity(using: str) -> uuid.UUID:
+    """Return the identity of a database that may lack synchro's tables."""
+    connection: Any = bounded(connections[using])
+    connection.ensure_connection()  # one that is away is not asked for its tables
     guard = transaction.atomic(using=using) if connection.in_atomic_block else nullcontext()
     try:
         with guard:
@@ -173,6 +187,24 @@ def _remote_identity(using: str) -> uuid.UUID:
         if Reference._meta.db_table in connection.introspection.table_names():
             raise
         return Reference.ANONYMOUS
+
+
+def _be_strict(connection: Any) -> None:
+    """Let MariaDB or MySQL refuse what it would otherwise cut or bend to fit the column."""
+    if (
+        "STRICT_" not in connection.sql_mode
+        and getattr(connection, "_synchro_strict", None) is not connection.connection
+    ):
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')")
+        connection._synchro_strict = connection.connection
+
+
+def _name_peer(link: Link) -> None:
+    """Note on LOCAL where its log goes, for the peer to know."""
+    if peer_of(link.local) != link.remote_identity:
+        options = Option.objects.using(link.local)
+        options.update_or_create(key=Option.PEER, defaults={"value": str(link.remote_identity)})
 
 
 def _take_over_references(link: Link) -> None:

@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from django.contrib.contenttypes.models import ContentType
 from django.db.models.signals import m2m_changed
 
 from synchro import rows
 from synchro.engine.apply import is_listened
 from synchro.engine.link import Link
 from synchro.engine.relations import Target, Translation, discover
-from synchro.keys import pk_to_text
-from synchro.registry import ManyToMany, ModelClass, many_to_many_of
+from synchro.keys import pk_from_text, pk_to_text
+from synchro.models import ChangeLog, ChangeRow
+from synchro.registry import ManyToMany, ModelClass, all_many_to_many, many_to_many_of
 
 #: An owner's and a member's primary key.
 Pair = tuple[Any, Any]
 
 
-def sync_members(
+@dataclass(frozen=True, slots=True)
+class MembersChange:
+    """One relation of some owners: the pairs that REMOTE has, with the keys of their rows, and those it should have."""
+
+    relation: ManyToMany
+    present: Mapping[Pair, Any]
+    wanted: set[Pair]
+
+    def differing(self) -> set[Any]:
+        """Return the owners whose sets differ."""
+        return {owner for owner, _ in self.wanted.symmetric_difference(self.present)}
+
+    def without(self, owners: Collection[Any]) -> MembersChange:
+        """Return the change without some owners."""
+        return MembersChange(
+            self.relation,
+            {pair: pk for pair, pk in self.present.items() if pair[0] not in owners},
+            {pair for pair in self.wanted if pair[0] not in owners},
+        )
+
+
+def plan_members(
     link: Link,
     model: ModelClass,
     local_pks: Mapping[str, Any],
     remote_pks: Mapping[str, Any],
     references: dict[ModelClass, dict[str, str]],
-) -> tuple[dict[str, set[Target]], bool]:
-    """Make the owners' sets on REMOTE equal to LOCAL's, for all relations that the model owns.
+) -> tuple[list[MembersChange], dict[str, set[Target]]]:
+    """Compare the owners' sets on both sides, for all relations that the model owns.
 
     Args:
         local_pks: the owners' primary keys on LOCAL, by object id.
@@ -33,16 +58,74 @@ def sync_members(
         references: takes the members' counterparts that LOCAL had to look for.
 
     Returns:
-        The members that REMOTE lacks, by owner (the rest of the set is written), and whether anything was written.
+        What is to be written, and the members that REMOTE lacks by owner (the rest of the set can be written).
     """
     missing: dict[str, set[Target]] = {}
-    changed = False
+    changes = []
     for relation in many_to_many_of(model) if remote_pks else ():
         wanted, lacking = _wanted(link, relation, local_pks, remote_pks, references)
         for each, targets in lacking.items():
             missing.setdefault(each, set()).update(targets)
-        changed |= _write(link, relation, _links(link.remote, relation, remote_pks.values()), wanted)
-    return missing, changed
+        changes.append(MembersChange(relation, _links(link.remote, relation, remote_pks.values()), wanted))
+    return changes, missing
+
+
+def write_members(link: Link, change: MembersChange) -> bool:
+    """Make the owners' sets on REMOTE equal to LOCAL's; tell whether anything was written."""
+    return _write(link, change.relation, change.present, change.wanted)
+
+
+def differing_relations(link: Link, model: ModelClass, owner: tuple[str, Any], remote_pk: Any) -> list[str]:
+    """Return the through tables in which REMOTE has other members of one owner (object id and LOCAL key) than LOCAL."""
+    different = []
+    for relation in many_to_many_of(model):
+        wanted, lacking = _wanted(link, relation, dict([owner]), {owner[0]: remote_pk}, {})
+        if lacking or wanted != _links(link.remote, relation, [remote_pk]).keys():
+            different.append(relation.through._meta.object_name or "")
+    return different
+
+
+def differing(
+    link: Link, model: ModelClass, local_pks: Mapping[str, Any], remote_pks: Mapping[str, Any]
+) -> dict[str, dict[str, tuple[set[Any], set[Any]]]]:
+    """Return the owners whose sets are not equal: by relation the members that each side has alone.
+
+    Members are named by REMOTE's keys, those that REMOTE lacks by their object ids.
+    """
+    found: dict[str, dict[str, tuple[set[Any], set[Any]]]] = {}
+    owners = {pk: each for each, pk in remote_pks.items()}
+    for relation in many_to_many_of(model) if remote_pks else ():
+        wanted, lacking = _wanted(link, relation, local_pks, remote_pks, {})
+        present = _links(link.remote, relation, remote_pks.values()).keys()
+        only: dict[str, tuple[set[Any], set[Any]]] = {}
+        for side, pairs in enumerate((wanted - present, present - wanted)):
+            for owner, member in pairs:
+                only.setdefault(owners[owner], (set(), set()))[side].add(member)
+        for each, targets in lacking.items():
+            only.setdefault(each, (set(), set()))[0].update(object_id for _, object_id in targets)
+        for each, sides in only.items():
+            found.setdefault(each, {})[relation.name] = sides
+    return found
+
+
+def log_links_to(link: Link, model: ModelClass, members: Mapping[str, datetime]) -> None:
+    """Log the relations on LOCAL that lead to these members: they have come back to REMOTE, and the links have not.
+
+    Args:
+        members: object ids, with the date of the change that brought them back.
+    """
+    log = ChangeLog.objects.using(link.local)
+    for relation in all_many_to_many() if members else ():
+        if relation.member is not model:
+            continue
+        pks = {pk_from_text(model, each): date for each, date in members.items()}
+        links = relation.through._base_manager.using(link.local).filter(**{f"{relation.target.name}__in": list(pks)})
+        dates: dict[str, datetime] = {}
+        for owner, member in links.values_list(relation.source.attname, relation.target.attname):
+            text = pk_to_text(relation.owner, owner)
+            dates[text] = max(pks[member], dates.get(text, pks[member]))
+        type_id = ContentType.objects.db_manager(link.local).get_for_model(relation.owner).pk
+        log.append([ChangeRow(type_id, text, int(ChangeLog.Action.M2M), date) for text, date in dates.items()])
 
 
 def _wanted(

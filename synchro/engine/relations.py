@@ -14,9 +14,10 @@ from django.db.models import Model
 from synchro.engine.link import Link
 from synchro.engine.resolve import find, owners_of
 from synchro.exceptions import DanglingRelation
-from synchro.keys import pk_to_text
+from synchro.keys import pk_from_text, pk_to_text
+from synchro.lookups import pk_among
 from synchro.models import ChangeLog
-from synchro.registry import ModelClass, keeps_pk, keys_to, model_label, skipped_fields
+from synchro.registry import ModelClass, is_watched, keeps_pk, keys_to, model_label, skipped_fields
 
 #: How many rows that hold back deletes are read of one relation: enough to see who must go first.
 _MAX_HOLDERS = 1000
@@ -32,6 +33,8 @@ class Translation:
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Targets that REMOTE does not have yet, with the attributes that point to them.
     missing: dict[str, dict[str, Target]] = field(default_factory=dict)
+    #: Targets that LOCAL does not have either, which no constraint forbids: their models.
+    dangling: dict[str, dict[str, ModelClass]] = field(default_factory=dict)
     problems: dict[str, DanglingRelation] = field(default_factory=dict)
     #: Targets whose counterparts were found by a key and are not remembered yet: REMOTE's keys.
     discovered: dict[ModelClass, dict[str, str]] = field(default_factory=dict)
@@ -68,6 +71,8 @@ def translate(link: Link, model: ModelClass, instances: Mapping[str, Model]) -> 
         ]
         target: Any = key.related_model._meta.concrete_model  # type: ignore[union-attr]
         _translate(link, target, key.target_field, pointers, translation)  # type: ignore[attr-defined]
+        if not key.db_constraint:  # type: ignore[attr-defined]
+            _note_dangling(link, target, pointers, translation)
     for generic in model._meta.private_fields:
         if isinstance(generic, GenericForeignKey) and generic.fk_field not in skipped:
             _translate_generic(link, model, generic, instances, translation)
@@ -75,13 +80,24 @@ def translate(link: Link, model: ModelClass, instances: Mapping[str, Model]) -> 
 
 
 def discover(link: Link, model: ModelClass, object_ids: Collection[str], translation: Translation) -> dict[str, Any]:
-    """Return REMOTE's primary keys of LOCAL objects as far as it has them; note the ones that LOCAL had to look for."""
+    """Return REMOTE's primary keys of LOCAL objects as far as it has them; note the ones that no side remembers."""
     found = find(link, model, object_ids)
     if model is not ContentType:
+        remembered = found.remembered()
         for each, pk in found.pks.items():
-            if found.referenced.get(each) != (text := pk_to_text(model, pk)):
+            if remembered.get(each) != (text := pk_to_text(model, pk)):
                 translation.discovered.setdefault(model, {})[each] = text
     return found.pks
+
+
+def missing_parents(link: Link, model: ModelClass, object_ids: Collection[str]) -> set[Target]:
+    """Return what LOCAL objects point to within their own model and REMOTE lacks."""
+    if not any(key.related_model is model for key in model._meta.concrete_fields):
+        return set()
+    pks = [pk_from_text(model, each) for each in object_ids]
+    rows = model._base_manager.using(link.local).filter(pk_among(model, pks))
+    missing = translate(link, model, {pk_to_text(model, each.pk): each for each in rows}).missing
+    return {target for targets in missing.values() for target in targets.values() if target[0] is model}
 
 
 def pointing_to(link: Link, model: ModelClass, remote_pks: Mapping[str, Any]) -> dict[str, list[Holder]]:
@@ -106,17 +122,29 @@ def pointing_to(link: Link, model: ModelClass, remote_pks: Mapping[str, Any]) ->
     return holders
 
 
-def pending_among(link: Link, holders: Collection[Holder]) -> dict[Holder, Target]:
-    """Return the LOCAL objects with pending entries whose counterparts are among these REMOTE rows, by row."""
+def unsettled_among(link: Link, holders: Collection[Holder]) -> dict[Holder, Target]:
+    """Return the LOCAL objects with changes owed to REMOTE whose counterparts are among these REMOTE rows, by row."""
     found: dict[Holder, Target] = {}
     for model in {holder.model for holder in holders}:
         pks = [holder.pk for holder in holders if holder.model is model]
         owners = owners_of(link, model, pks)
         if keeps_pk(model):
             owners = {pk: pk_to_text(model, pk) for pk in pks} | owners
-        log = ChangeLog.objects.using(link.local).pending().of_objects(model, set(owners.values()))
-        pending = set(log.values_list("object_id", flat=True))
-        found |= {Holder(model, pk): (model, owner) for pk, owner in owners.items() if owner in pending}
+        log = ChangeLog.objects.using(link.local).unsettled().of_objects(model, set(owners.values()))
+        unsettled = set(log.values_list("object_id", flat=True))
+        found |= {Holder(model, pk): (model, owner) for pk, owner in owners.items() if owner in unsettled}
+    return found
+
+
+def living_among(link: Link, holders: Collection[Holder]) -> dict[Holder, Target]:
+    """Return the watched objects that LOCAL has and whose counterparts are among these REMOTE rows, by row."""
+    found: dict[Holder, Target] = {}
+    for model in {holder.model for holder in holders if is_watched(holder.model)}:
+        owners = owners_of(link, model, [holder.pk for holder in holders if holder.model is model])
+        pks = [pk_from_text(model, owner) for owner in owners.values()]
+        rows = model._base_manager.using(link.local).filter(pk_among(model, pks))
+        living = {pk_to_text(model, pk) for pk in rows.values_list("pk", flat=True)}
+        found |= {Holder(model, pk): (model, owner) for pk, owner in owners.items() if owner in living}
     return found
 
 
@@ -132,7 +160,7 @@ def _translate(
     for pointer in pointers:
         text = texts.get(pointer.value)
         if text is None:
-            translation.problems[pointer.object_id] = _dangling(target, pointer.attname)
+            translation.problems[pointer.object_id] = dangling(target, pointer.attname)
         elif text in remote:
             translation.values.setdefault(pointer.object_id, {})[pointer.attname] = remote[text]
         else:
@@ -143,6 +171,7 @@ def _translate_generic(
     link: Link, model: ModelClass, generic: GenericForeignKey, instances: Mapping[str, Model], translation: Translation
 ) -> None:
     type_attname = model._meta.get_field(generic.ct_field).attname  # type: ignore[union-attr]
+    field: Any = model._meta.get_field(generic.fk_field)
     by_type: dict[Any, list[Pointer]] = {}
     for each, instance in instances.items():
         type_id, value = getattr(instance, type_attname), getattr(instance, generic.fk_field)
@@ -153,6 +182,29 @@ def _translate_generic(
         if target is not None:
             concrete: Any = target._meta.concrete_model
             _translate(link, concrete, concrete._meta.pk, pointers, translation)
+            _note_dangling(link, concrete, pointers, translation)
+            for pointer in pointers:
+                values = translation.values.get(pointer.object_id, {})
+                if generic.fk_field in values:
+                    values[generic.fk_field] = field.to_python(values[generic.fk_field])
+
+
+def _note_dangling(link: Link, target: ModelClass, pointers: Collection[Pointer], translation: Translation) -> None:
+    """Where no constraint forbids it, objects may point to what LOCAL does not have any more: nobody waits for it."""
+    lacking = [each for each in pointers if each.attname in translation.missing.get(each.object_id, ())]
+    if not lacking:
+        return
+    pks = [pk_from_text(target, translation.missing[each.object_id][each.attname][1]) for each in lacking]
+    rows = target._base_manager.using(link.local).filter(pk_among(target, pks))
+    here = {pk_to_text(target, pk) for pk in rows.values_list("pk", flat=True)}
+    for each in lacking:
+        if translation.missing[each.object_id][each.attname][1] in here:
+            continue
+        del translation.missing[each.object_id][each.attname]
+        if keeps_pk(target):
+            translation.values.setdefault(each.object_id, {})[each.attname] = each.value
+        else:
+            translation.dangling.setdefault(each.object_id, {})[each.attname] = target
 
 
 def _object_ids(link: Link, target: ModelClass, target_field: Any, values: Iterable[Any]) -> dict[Any, str]:
@@ -172,7 +224,8 @@ def _remote_values(link: Link, target: ModelClass, target_field: Any, pks: Mappi
     return {text: values[pk] for text, pk in pks.items() if pk in values}
 
 
-def _dangling(target: ModelClass, attname: str) -> DanglingRelation:
+def dangling(target: ModelClass, attname: str) -> DanglingRelation:
+    """Return the error that an object points to something that LOCAL does not have."""
     return DanglingRelation(
         f"{attname} points to a {model_label(target)} that does not exist on LOCAL. Correct the relation."
     )

@@ -1,6 +1,7 @@
 """Which REMOTE row is the counterpart of a LOCAL object.
 
-In this order: Reference, mirror Reference, natural key, the same explicit primary key, none. A key that no REMOTE row
+In this order: Reference, mirror Reference, natural key, the same explicit primary key, where the link says so the same
+automatic one, none. A key that no REMOTE row
 has any more does not count. Everything is looked up for a whole batch at once.
 """
 
@@ -71,21 +72,19 @@ def find(
         lock: lock the counterparts' rows until REMOTE's transaction ends.
     """
     found = Found()
-    by_name = model is ContentType
     by_natural_key = has_natural_key(model)
-    if not by_name:
-        candidates = _known(link, model, object_ids, mirrors or {}, found)
+    if model is not ContentType:
+        candidates = _known(link, model, object_ids, mirrors, found)
         if not by_natural_key:
             candidates |= explicit_pks(link, model, [each for each in object_ids if each not in candidates])
         _keep_existing(link, model, candidates, found, lock=lock)
-    if mirrors is None and not by_name and (rest := found.missing(object_ids)):
-        texts = locks.mirrored(link, model, rest)
-        _keep_existing(link, model, {each: pk_from_text(model, text) for each, text in texts.items()}, found, lock=lock)
     if by_natural_key and (rest := found.missing(object_ids)):
         matches = natural.match(link, model, _instances(link, model, rest, instances), found.problems)
         _keep_existing(link, model, _choose(link, model, matches, found), found, lock=lock)
         if rest := found.missing(object_ids):
             _keep_existing(link, model, explicit_pks(link, model, rest), found, lock=lock)
+    if link.adopts_pks and has_auto_pk(model) and (rest := found.missing(object_ids)):
+        _keep_existing(link, model, {each: pk_from_text(model, each) for each in rest}, found, lock=lock)
     _refuse_taken(link, model, found)
     return found
 
@@ -94,6 +93,12 @@ def references(link: Link, model: ModelClass, object_ids: Collection[str]) -> di
     """Return the REMOTE keys that LOCAL remembers of its objects."""
     rows = _references(link, model).filter(among("local_object_id", object_ids))
     return dict(rows.values_list("local_object_id", "remote_object_id"))  # type: ignore[arg-type]
+
+
+def remembering(link: Link, model: ModelClass, keys: Collection[str]) -> list[str]:
+    """Return the LOCAL objects that LOCAL remembers to have one of REMOTE's keys."""
+    rows = _references(link, model).filter(among("remote_object_id", keys)).exclude(local_object_id=None)
+    return list(rows.values_list("local_object_id", flat=True))  # type: ignore[arg-type]
 
 
 def explicit_pks(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, Any]:
@@ -144,28 +149,31 @@ def owners_of(link: Link, model: ModelClass, remote_pks: Iterable[Any]) -> dict[
 
 
 def _known(
-    link: Link, model: ModelClass, object_ids: Collection[str], mirrors: Mapping[str, Mirror], found: Found
+    link: Link, model: ModelClass, object_ids: Collection[str], mirrors: Mapping[str, Mirror] | None, found: Found
 ) -> dict[str, Any]:
-    """Return the REMOTE keys that one of the two sides remembers, and note which side it is."""
-    found.mirrored = {
-        each: mirror.key for each in object_ids if (mirror := mirrors.get(each)) and mirror.key is not None
-    }
+    """Return the REMOTE keys that one of the two sides remembers, and note which side it is.
+
+    REMOTE's memory comes first: it is as old as REMOTE's rows, also where these were restored from a backup.
+    """
+    if mirrors is None:
+        found.mirrored = locks.mirrored(link, model, object_ids)
+    else:
+        found.mirrored = {
+            each: mirror.key for each in object_ids if (mirror := mirrors.get(each)) and mirror.key is not None
+        }
     unknown = [each for each in object_ids if each not in found.mirrored]
-    found.referenced = _trusted(link, model, references(link, model, unknown), mirrors) if unknown else {}
+    found.referenced = _trusted(link, model, references(link, model, unknown)) if unknown else {}
     return {each: pk_from_text(model, text) for each, text in found.remembered().items()}
 
 
-def _trusted(
-    link: Link, model: ModelClass, referenced: dict[str, str], mirrors: Mapping[str, Mirror]
-) -> dict[str, str]:
+def _trusted(link: Link, model: ModelClass, referenced: dict[str, str]) -> dict[str, str]:
     """Leave out references that REMOTE has forgotten: LOCAL brought the object there, and no mirror tells of it.
 
     REMOTE was restored from an older backup then, and the row that has the key now may be another object.
     """
-    doubtful = [each for each in referenced if each in mirrors]
-    if not doubtful:
+    if not (link.has_mirrors and referenced):
         return referenced
-    log = ChangeLog.objects.using(link.local).synced().of_objects(model, doubtful)
+    log = ChangeLog.objects.using(link.local).synced().of_objects(model, referenced)
     if moment := renewed_at(link.local):
         log = log.filter(synced_at__gt=moment)
     forgotten = set(log.values_list("object_id", flat=True))

@@ -1,14 +1,354 @@
-"""Values that an instance alone does not tell as the database holds them."""
+"""Values on their way from one vendor to another, and those that an instance alone does not tell.
+
+Each vendor keeps most values of Django's fields exactly, refuses some, and silently changes a few: those are found here
+before anything is written, and the object fails. Nothing is looked at that both vendors keep alike, so between two
+PostgreSQLs a copy costs nothing more.
+
+Sources: the manuals' chapters on data types (PostgreSQL: 8; MariaDB: "Data Types" and "SQL_MODE"; SQLite: "Datatypes In
+SQLite" and "Floating Point Numbers") and Django's ``db/backends/*/operations.py`` for what it makes of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+import math
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from django.db.models import JSONField, Model, Value
+from django.conf import settings
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, IntegrityError, connections, models
+from django.db.models import Field, JSONField, Model, Value
+from django.utils import timezone
+from django.utils.translation import gettext as _
 
+from synchro.engine.link import Link
+from synchro.exceptions import ValueDoesNotCross
+from synchro.keys import pk_from_text
 from synchro.lookups import pk_among
-from synchro.registry import ModelClass
+from synchro.registry import ModelClass, own_fields, skipped_fields
+
+#: Returns why a value does not arrive as it is; None if it does.
+Check = Callable[[Any], str | None]
+Checks = list[tuple["Field[Any, Any]", list[Check]]]
+
+#: SQLite keeps decimals as floating point numbers, of which Django trusts this many digits.
+_SQLITE_DIGITS = 15
+_MICROSECONDS = 6
+_INT64 = 2**63
+_TEXT = (models.CharField, models.TextField, models.FileField, models.FilePathField)
+#: What the preparation of a value may raise, and databases that refuse one.
+_REFUSALS = (DatabaseError, ValueError, TypeError, ArithmeticError, AttributeError, ValidationError)
+
+
+def checked(link: Link, model: ModelClass) -> Checks:
+    """Return the model's fields whose values may change between the two vendors, with what finds that out."""
+    local = connections[link.local].vendor
+    return [(field, checks) for field in _fields(model) if (checks := list(_checks(field, local, link.remote)))]
+
+
+def refusal(checks: Checks, instance: Model) -> ValueDoesNotCross | None:
+    """Return the error of the first value that would not arrive as it is; None where all do."""
+    for field, of_field in checks:
+        value = getattr(instance, field.attname)
+        if value is None and _only_on_postgresql not in of_field:
+            continue
+        if not hasattr(value, "as_sql") and (reason := _complaint(of_field, value)):
+            return _error(field, reason)
+    return None
+
+
+def named(link: Link, model: ModelClass, object_id: str, error: Exception) -> Exception:
+    """Return an error that names the field whose value was refused, or the error itself where none stands out."""
+    if isinstance(error, IntegrityError) or not isinstance(error, _REFUSALS):
+        return error
+    try:
+        instance = model._base_manager.using(link.local).get(pk=pk_from_text(model, object_id))
+    except Exception:
+        return error
+    remote = connections[link.remote]
+    for field in _fields(model):
+        value = getattr(instance, field.attname)
+        if value is None:
+            continue
+        if reason := _complaint(list(_checks(field, "", link.remote)), value):
+            return _error(field, reason)
+        try:
+            field.get_db_prep_save(value, remote)
+        except _REFUSALS as refused:
+            return _error(field, _("%(error)s is raised when it is prepared.") % {"error": type(refused).__name__})
+    return error
+
+
+def _fields(model: ModelClass) -> list[Field[Any, Any]]:
+    """Return the fields whose values LOCAL's objects bring along: no keys of others, nothing that REMOTE chooses."""
+    generic = {each.fk_field for each in model._meta.private_fields if isinstance(each, GenericForeignKey)}
+    others = {*skipped_fields(model), *generic}
+    auto = model._meta.auto_field
+    return [
+        field
+        for field in own_fields(model)
+        if field.remote_field is None and field.name not in others and field is not auto
+    ]
+
+
+def _complaint(checks: Collection[Check], value: Any) -> str | None:
+    return next((reason for check in checks if (reason := check(value))), None)
+
+
+def _error(field: Field[Any, Any], reason: str) -> ValueDoesNotCross:
+    return ValueDoesNotCross(f"{field.name}: {reason}")
+
+
+# Which checks a field needs
+
+
+def _checks(field: Field[Any, Any], local: str, using: str) -> Iterator[Check]:
+    """Yield what must be looked at in a field's values that come from a LOCAL of one vendor ('' for any)."""
+    remote = connections[using].vendor
+    if remote != "postgresql" and _is_of_postgresql(field):
+        yield _only_on_postgresql
+        return
+    wrap = _as_is if _is_django_s_own(field) and not isinstance(field, models.FileField) else _prepared(field)
+    for check in _checks_of_kind(field, local, remote, using):
+        yield wrap(check)
+
+
+def _checks_of_kind(field: Any, local: str, remote: str, using: str) -> Iterator[Check]:
+    lax, other = local in ("sqlite", ""), local != remote
+    if isinstance(field, models.IntegerField):
+        if lax:
+            yield _is_a(int)
+        if lax or other:
+            yield from _ranges(field, using)
+    elif isinstance(field, models.FloatField):
+        if lax:
+            yield _is_a(float, int)
+        if remote != "postgresql" and other:
+            yield _is_number if remote == "sqlite" else _is_finite
+    elif isinstance(field, models.DecimalField):
+        if lax or other:
+            yield _fits(field.max_digits, field.decimal_places)
+        if remote == "sqlite":
+            yield _few_digits
+    elif isinstance(field, models.BooleanField):
+        if lax:
+            yield _is_a(bool)
+    elif isinstance(field, models.DurationField):
+        if remote != "postgresql" and other:
+            yield _short
+    elif isinstance(field, models.DateTimeField):
+        yield from _moments(field, remote, using)
+    elif isinstance(field, models.TimeField):
+        yield from _precision(field, remote, using)
+    elif isinstance(field, _TEXT):
+        if lax:
+            yield _is_a(str)
+        if lax and field.max_length and remote != "sqlite":
+            yield _not_longer(field.max_length)
+        if remote == "postgresql" and other:
+            yield _no_nul
+    elif isinstance(field, JSONField) and remote == "postgresql" and other:
+        yield _jsonb(field)
+
+
+def _is_of_postgresql(field: Field[Any, Any]) -> bool:
+    return any(each.__module__.startswith("django.contrib.postgres.") for each in type(field).__mro__)
+
+
+def _is_django_s_own(field: Field[Any, Any]) -> bool:
+    return type(field).__module__.startswith("django.")
+
+
+def _as_is(check: Check) -> Check:
+    return check
+
+
+def _prepared(field: Field[Any, Any]) -> Callable[[Check], Check]:
+    """Look at what the field makes of a value for the database: the value itself may be anything."""
+
+    def wrap(check: Check) -> Check:
+        def on_prepared(value: Any) -> str | None:
+            prepared = field.get_prep_value(value)
+            return None if prepared is None else check(prepared)
+
+        return on_prepared
+
+    return wrap
+
+
+# Checks
+
+
+def _only_on_postgresql(value: Any) -> str:
+    """Refuse NULL, too: Django writes it with a cast that other vendors cannot read."""
+    return _("only PostgreSQL has fields of this kind.")
+
+
+def _is_a(*types: type) -> Check:
+    """SQLite keeps what it is given in any column; other vendors, and Django itself, make something else of it."""
+
+    def check(value: Any) -> str | None:
+        fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+        return None if fits else _("the value is of another type than the field.")
+
+    return check
+
+
+def _ranges(field: Field[Any, Any], using: str) -> Iterator[Check]:
+    operations = connections[using].ops
+    if (kind := field.get_internal_type()) in operations.integer_field_ranges:
+        yield _in_range(*operations.integer_field_range(kind))
+
+
+def _in_range(least: int | None, most: int | None) -> Check:
+    least, most = -_INT64 if least is None else least, _INT64 - 1 if most is None else most
+
+    def check(value: Any) -> str | None:
+        return None if least <= value <= most else _("the number is out of the range of REMOTE's column.")
+
+    return check
+
+
+def _is_number(value: float) -> str | None:
+    return _("SQLite does not keep NaN.") if math.isnan(value) else None
+
+
+def _is_finite(value: float) -> str | None:
+    return None if math.isfinite(value) else _("MariaDB and MySQL keep neither NaN nor infinity.")
+
+
+def _fits(digits: int, places: int) -> Check:
+    def check(value: Decimal) -> str | None:
+        if not value.is_finite():
+            return _("REMOTE keeps neither NaN nor infinity in a decimal.")
+        own = value.normalize().as_tuple()
+        if -int(own.exponent) > places or len(own.digits) + int(own.exponent) > digits - places:
+            return _("the number has more digits than the field.")
+        return None
+
+    return check
+
+
+def _few_digits(value: Decimal) -> str | None:
+    if len(value.normalize().as_tuple().digits) <= _SQLITE_DIGITS:
+        return None
+    return _("SQLite keeps %(count)d digits of a decimal.") % {"count": _SQLITE_DIGITS}
+
+
+def _short(value: timedelta) -> str | None:
+    in_microseconds = value // timedelta(microseconds=1)
+    return None if -_INT64 <= in_microseconds < _INT64 else _("REMOTE keeps no duration of that many years.")
+
+
+def _not_longer(length: int) -> Check:
+    """PostgreSQL and MariaDB cut spaces at the end without a word, and refuse other text that is too long."""
+
+    def check(value: str) -> str | None:
+        return (
+            None if len(value) <= length else _("the text is longer than %(length)d characters.") % {"length": length}
+        )
+
+    return check
+
+
+def _no_nul(value: str) -> str | None:
+    return _("PostgreSQL keeps no NUL characters.") if "\0" in value else None
+
+
+def _moments(field: Field[Any, Any], remote: str, using: str) -> Iterator[Check]:
+    """Find moments that REMOTE's zone does not have, or has twice: of an hour that is left out, or repeated."""
+    connection = connections[using]
+    converts = settings.USE_TZ if remote != "postgresql" else not settings.USE_TZ
+    if converts and connection.timezone_name != "UTC":
+        zone = ZoneInfo(connection.timezone_name)
+
+        def check(value: datetime) -> str | None:
+            try:
+                if settings.USE_TZ:
+                    there = timezone.make_naive(value, zone)
+                    # Python calls moments of a repeated hour equal to nothing in another zone.
+                    back = timezone.make_aware(there.replace(fold=0), zone).astimezone(UTC)
+                else:
+                    there = value.replace(tzinfo=zone).astimezone(UTC)
+                    back = there.astimezone(zone).replace(tzinfo=None)
+            except OverflowError:
+                back = None
+            return None if back == value else _("REMOTE's time zone does not have this moment, or has it twice.")
+
+        yield check
+    yield from _precision(field, remote, using)
+
+
+def _precision(field: Field[Any, Any], remote: str, using: str) -> Iterator[Check]:
+    """Find fractions of seconds that columns of MariaDB and MySQL from before Django 1.8 cut off."""
+    if remote != "mysql":
+        return
+    precision = _precisions(using, field.model._meta.db_table).get(str(field.column), _MICROSECONDS)
+    if precision < _MICROSECONDS:
+        finest = 10 ** (_MICROSECONDS - precision)
+
+        def check(value: Any) -> str | None:
+            if value.microsecond % finest == 0:
+                return None
+            return _("REMOTE's column keeps %(count)d digits of a second.") % {"count": precision}
+
+        yield check
+
+
+@cache
+def _precisions(using: str, table: str) -> dict[str, int]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name, datetime_precision FROM information_schema.columns "
+            "WHERE table_schema = DATABASE() AND table_name = %s AND datetime_precision IS NOT NULL",
+            [table],
+        )
+        return {name: int(precision) for name, precision in cursor.fetchall()}
+
+
+def _jsonb(field: Any) -> Check:
+    def check(value: Any) -> str | None:
+        if field.encoder is not None:
+            value = json.loads(json.dumps(value, cls=field.encoder))
+        return next((reason for each in _leaves(value) if (reason := _jsonb_leaf(each))), None)
+
+    return check
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting += [*each, *each.values()]
+        elif isinstance(each, list | tuple):
+            waiting += each
+        else:
+            yield each
+
+
+def _jsonb_leaf(value: Any) -> str | None:
+    if isinstance(value, str):
+        if "\0" in value:
+            return _("PostgreSQL keeps no NUL characters.")
+        if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
+            return _("PostgreSQL keeps no half of a pair of surrogates.")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            return _("JSON has neither NaN nor infinity.")
+        # PostgreSQL writes a large number without its exponent, and then it is read as a whole number.
+        if abs(value) >= 1e16 and int(Decimal(repr(value))) != value:
+            return _("PostgreSQL makes a whole number of this floating point number in JSON.")
+    return None
+
+
+# JSON's null, parents
 
 
 def restore_json_null(using: str, model: ModelClass, instances: Collection[Any]) -> None:

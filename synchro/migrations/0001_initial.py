@@ -16,6 +16,25 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name="Hold",
+            fields=[
+                (
+                    "label",
+                    models.CharField(
+                        blank=True, max_length=255, primary_key=True, serialize=False, verbose_name="model"
+                    ),
+                ),
+                ("reason", models.TextField(verbose_name="reason")),
+                ("since", models.DateTimeField(default=django.utils.timezone.now, verbose_name="since")),
+                ("next_try_at", models.DateTimeField(verbose_name="next try")),
+            ],
+            options={
+                "verbose_name": "hold",
+                "verbose_name_plural": "holds",
+                "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
             name="Option",
             fields=[
                 ("key", models.CharField(max_length=50, primary_key=True, serialize=False, verbose_name="key")),
@@ -24,6 +43,31 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "option",
                 "verbose_name_plural": "options",
+                "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
+            name="Comparison",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("request", models.JSONField(default=dict, verbose_name="request")),
+                (
+                    "state",
+                    models.PositiveSmallIntegerField(
+                        choices=[(1, "running"), (2, "interrupted"), (3, "finished")], default=1, verbose_name="state"
+                    ),
+                ),
+                ("started_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="started at")),
+                ("updated_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="updated at")),
+                ("tallies", models.JSONField(default=list, verbose_name="numbers")),
+                ("position", models.TextField(blank=True, default="", verbose_name="position")),
+                ("holder", models.CharField(blank=True, default="", max_length=32, verbose_name="holder")),
+                ("error", models.TextField(blank=True, default="", verbose_name="error")),
+            ],
+            options={
+                "verbose_name": "comparison",
+                "verbose_name_plural": "comparisons",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -51,6 +95,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "attempt",
                 "verbose_name_plural": "attempts",
+                "default_permissions": ("view",),
                 "indexes": [models.Index(fields=["content_type", "object_id", "date"], name="synchro_attempt_object")],
             },
         ),
@@ -71,7 +116,7 @@ class Migration(migrations.Migration):
                 (
                     "state",
                     models.PositiveSmallIntegerField(
-                        choices=[(1, "pending"), (2, "synced"), (3, "failed"), (4, "skipped")],
+                        choices=[(1, "pending"), (2, "synced"), (3, "failed"), (4, "skipped"), (5, "discarded")],
                         default=1,
                         verbose_name="state",
                     ),
@@ -95,7 +140,13 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "change",
                 "verbose_name_plural": "change log",
-                "permissions": [("synchronize", "Can synchronize"), ("reset", "Can reset the synchronization")],
+                "permissions": [
+                    ("synchronize", "Can synchronize"),
+                    ("reset", "Can reset the synchronization"),
+                    ("retry", "Can retry changes"),
+                    ("discard", "Can discard changes"),
+                ],
+                "default_permissions": ("view",),
                 "indexes": [
                     models.Index(fields=["state", "content_type", "id", "next_attempt_at"], name="synchro_log_pending"),
                     models.Index(fields=["content_type", "object_id", "state", "date"], name="synchro_log_object"),
@@ -127,6 +178,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "reference",
                 "verbose_name_plural": "references",
+                "default_permissions": ("view",),
                 "constraints": [
                     models.UniqueConstraint(
                         fields=("peer", "content_type", "local_object_id"), name="synchro_reference_unique_local"
@@ -134,6 +186,45 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(
                         fields=("peer", "content_type", "remote_object_id"), name="synchro_reference_unique_remote"
                     ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Wait",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("object_id", synchro.models.ObjectIdField(max_length=255, verbose_name="object id")),
+                ("for_object_id", synchro.models.ObjectIdField(max_length=255, verbose_name="object it waits for")),
+                (
+                    "content_type",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="contenttypes.contenttype",
+                        verbose_name="model",
+                    ),
+                ),
+                (
+                    "for_content_type",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="contenttypes.contenttype",
+                        verbose_name="model it waits for",
+                    ),
+                ),
+            ],
+            options={
+                "default_permissions": (),
+                "verbose_name": "waiting object",
+                "verbose_name_plural": "waiting objects",
+                "indexes": [models.Index(fields=["for_content_type", "for_object_id"], name="synchro_wait_for")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("content_type", "object_id"), name="synchro_wait_unique")
                 ],
             },
         ),

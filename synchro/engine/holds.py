@@ -1,0 +1,168 @@
+"""Leaving REMOTE, or one model, alone while it cannot be used.
+
+What is held is a row on LOCAL that all workers share. A worker that has met none asks nobody: it learns by its own
+first failure, and from then on looks before it tries, until it finds that the hold is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+from django.db import Error as AnyDatabaseError
+from django.db import connections
+from django.utils.translation import gettext as _
+
+from synchro.conf import conf
+from synchro.engine import errors
+from synchro.engine.timeouts import bounded
+from synchro.exceptions import Held
+from synchro.models import Hold
+from synchro.registry import ModelClass, many_to_many_of, model_label
+from synchro.signals import synchro_alarm
+
+logger = logging.getLogger(__name__)
+
+#: The label of REMOTE as a whole.
+REMOTE = ""
+
+#: What this process knows to be held.
+_met: set[str] = set()
+
+
+def check(label: str) -> None:
+    """Return if there is no reason not to try objects of a model now, or if it is the caller's turn to see.
+
+    Raises:
+        Held: REMOTE, or the model, is left alone.
+    """
+    concerned = _met & {REMOTE, label}
+    if not concerned:
+        return
+    holds = list(Hold.objects.using(conf.local).over(label))
+    _met.difference_update(concerned.difference(hold.label for hold in holds))
+    for hold in holds:
+        if not _claim(hold):
+            raise _left_alone(hold.label, hold.reason)
+
+
+def labels() -> set[str]:
+    """Return what is held back now, and leave it to others to try."""
+    return set(Hold.objects.using(conf.local).values_list("label", flat=True))
+
+
+def look() -> tuple[dict[str, str], set[str]]:
+    """Return what is left alone now, with the reasons, and what is held but for the caller to try."""
+    ours: set[str] = set()
+    others: dict[str, str] = {}
+    for hold in Hold.objects.using(conf.local).held():
+        if _claim(hold):
+            ours.add(hold.label)
+        else:
+            others[hold.label] = hold.reason
+    return others, ours
+
+
+def hold_remote(error: BaseException) -> Held | None:
+    """Hold REMOTE back if the error says that it cannot be used; return what to raise instead, None if it can.
+
+    A connection that broke says little: the other one, LOCAL's, may have broken, or REMOTE is back already.
+    """
+    if not errors.is_outage(error) or isinstance(error, Held):
+        return None
+    if REMOTE not in _met and not errors.is_refusal(error) and answers(conf.require_remote()):
+        return None
+    try:
+        return _hold(REMOTE, errors.describe(error))
+    except AnyDatabaseError:
+        return None  # LOCAL cannot be used
+
+
+def hold_model(model: ModelClass) -> Held | None:
+    """Hold a model back if tables or columns that it needs are missing; return what to raise then."""
+    gap = missing(model)
+    return None if gap is None else _hold(model_label(model), gap)
+
+
+def release(*labels: str) -> bool:
+    """Let go of what works again; return whether any of it was held back until now."""
+    _met.difference_update(labels)
+    released = [label for label in labels if Hold.objects.using(conf.local).release(label)]
+    for label in released:
+        logger.info("works again model=%s", label or "REMOTE")
+    return bool(released)
+
+
+def recovered(label: str) -> bool:
+    """Let go of REMOTE and of a model, of which something has just arrived; ask nobody where nothing was held."""
+    concerned = _met & {REMOTE, label}
+    return bool(concerned) and release(*concerned)
+
+
+def answers(using: str) -> bool:
+    """Tell whether a database takes a new connection and answers."""
+    connection = bounded(connections[using].copy())
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except AnyDatabaseError:
+        return False
+    finally:
+        with suppress(AnyDatabaseError):
+            connection.close()
+    return True
+
+
+def missing(model: ModelClass) -> str | None:
+    """Return what the server says that a model's tables, and those that it points to, lack on LOCAL or on REMOTE."""
+    for using in (conf.local, conf.require_remote()):
+        for each in _neighbours(model):
+            if gap := _gap(each, using):
+                return gap
+    return None
+
+
+def _neighbours(model: ModelClass) -> list[ModelClass]:
+    own = [model, *model._meta.get_parent_list()]
+    pointed_to = [field.related_model for field in model._meta.concrete_fields if field.remote_field]
+    through = [each.through for each in many_to_many_of(model)]
+    found = dict.fromkeys([*own, *pointed_to, *through])
+    return [each._meta.concrete_model for each in found if each is not None]  # type: ignore[misc]
+
+
+def _gap(model: ModelClass, using: str) -> str | None:
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    table = quote(model._meta.db_table)
+    # SQLite takes the quoted name of a missing column for a text, unless the table is named with it.
+    columns = [f"{table}.{quote(field.column)}" for field in model._meta.local_concrete_fields if field.column]
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {', '.join(columns) or 1} FROM {table} WHERE 1 = 0")
+    except AnyDatabaseError as error:
+        if errors.kind(error) is not errors.Kind.SCHEMA:
+            raise
+        return errors.describe(error)
+    return None
+
+
+def _claim(hold: Hold) -> bool:
+    _met.add(hold.label)
+    return hold.is_due and Hold.objects.using(conf.local).claim_probe(hold.label)
+
+
+def _hold(label: str, reason: str) -> Held:
+    is_new = Hold.objects.using(conf.local).hold(label, reason)
+    _met.add(label)
+    if is_new:
+        logger.error("held back model=%s reason=%s", label or "REMOTE", reason)
+        synchro_alarm.send_robust(sender=Hold, using=conf.local, label=label, reason=reason)
+    return _left_alone(label, reason, is_new=is_new)
+
+
+def _left_alone(label: str, reason: str, *, is_new: bool = False) -> Held:
+    message = _("%(what)s cannot be used for now: %(reason)s Everything that has not arrived stays pending.") % {
+        "what": label or "REMOTE",
+        "reason": reason if reason.endswith((".", "!", "?")) else f"{reason}.",
+    }
+    return Held(message, label=label, reason=reason, is_new=is_new)

@@ -1,0 +1,173 @@
+"""What is kept of a failed attempt: why it failed, and when the object's entries are due again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.contrib.contenttypes.models import ContentType
+from django.utils import timezone
+
+from synchro.conf import conf
+from synchro.engine import errors
+from synchro.engine.relations import Target
+from synchro.exceptions import WorkerLost
+from synchro.models import Attempt, ChangeLog, ChangeLogQuerySet, Wait, WaitRow
+from synchro.registry import ModelClass, model_label
+from synchro.signals import object_failed
+
+logger = logging.getLogger(__name__)
+
+#: How long entries wait after a failure that nobody has to do anything about.
+_POSTPONED = timedelta(minutes=1)
+#: How long entries wait for another object, should nobody wake them when it arrives.
+_WAITING = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A failed attempt that is to be recorded."""
+
+    account: errors.Account
+    #: Whether the attempt was due, or somebody asked for it; not if the object was tried only because others need it.
+    is_own: bool
+    #: What the object waits for.
+    waits_for: Target | None = None
+
+
+def record_failure(target: Target, failed: Failed, *, task_id: str) -> None:
+    """Leave an Attempt, and let the object's pending entries wait for the next one or, after too many, give them up."""
+    model, object_id = target
+    entries = _entries(model, object_id)
+    if not (failed.is_own or _counts(entries)):
+        return
+    label, account = model_label(model), failed.account
+    logger.warning("object failed model=%s object_id=%s error=%s", label, object_id, account.message)
+    _leave_attempt(target, account, task_id=task_id)
+    attempts = max(entries.pending().values_list("attempts", flat=True), default=0) + 1
+    given_up = entries.record_failure(
+        max_attempts=conf.max_attempts,
+        next_attempt_at=timezone.now() + errors.pause(attempts),
+        reason=account.message,
+    )
+    _announce(target, account, given_up=given_up > 0)
+
+
+def record_waiting(failures: Mapping[Target, Failed]) -> set[Target]:
+    """Let objects wait for others that are on their way, and return them. No attempt is counted, and none is left.
+
+    What is not on its way will not arrive by itself: who waits for it is not among them.
+    """
+    on_the_way = _unsettled({each.waits_for for each in failures.values() if each.waits_for})
+    in_circles = _in_circles({target: each.waits_for for target, each in failures.items()})
+    waiting = {
+        target: each for target, each in failures.items() if each.waits_for in on_the_way and target not in in_circles
+    }
+    if not waiting:
+        return set()
+    until = timezone.now() + _WAITING
+    by_reason: dict[tuple[ModelClass, str], list[str]] = {}
+    for (model, object_id), failed in waiting.items():
+        by_reason.setdefault((model, failed.account.message), []).append(object_id)
+    for (model, reason), ids in by_reason.items():
+        log = ChangeLog.objects.using(conf.local).of_objects(model, ids)
+        log.postpone(next_attempt_at=until, reason=reason)
+    Wait.objects.using(conf.local).note([_wait_row(target, each.waits_for) for target, each in waiting.items()])
+    return set(waiting)
+
+
+def record_attempt(model: ModelClass, object_id: str, error: BaseException, *, task_id: str = "") -> None:
+    """Leave an Attempt and let the entries be."""
+    _leave_attempt((model, object_id), errors.account(error), task_id=task_id)
+
+
+def postpone(model: ModelClass, object_id: str, error: BaseException, *, task_id: str = "") -> None:
+    """Leave an Attempt, and let the object's pending entries wait for a minute.
+
+    The attempt does not count: nothing is wrong with them.
+    """
+    account = errors.account(error)
+    _leave_attempt((model, object_id), account, task_id=task_id)
+    _entries(model, object_id).postpone(next_attempt_at=timezone.now() + _POSTPONED, reason=account.message)
+
+
+def begin_attempt(target: Target, *, task_id: str) -> Attempt | None:
+    """Count an attempt before it is made, for the case that it kills this process; None where it must not be made."""
+    entries = _entries(*target)
+    account = errors.account(WorkerLost())
+    attempts = max(entries.pending().values_list("attempts", flat=True), default=0) + 1
+    again_at: datetime = timezone.now() + errors.pause(attempts)
+    if entries.begin_attempt(max_attempts=conf.max_attempts, next_attempt_at=again_at):
+        return _leave_attempt(target, account, task_id=task_id)
+    if attempts > conf.max_attempts:
+        _announce(target, account, given_up=True)
+    return None
+
+
+def end_attempt(target: Target, attempt: Attempt) -> None:
+    """Take back what was recorded at the beginning of an attempt that did not kill this process."""
+    _entries(*target).end_attempt()
+    attempt.delete(using=conf.local)
+
+
+def _entries(model: ModelClass, object_id: str) -> ChangeLogQuerySet:
+    return ChangeLog.objects.using(conf.local).of_objects(model, [object_id])
+
+
+def _counts(entries: ChangeLogQuerySet) -> bool:
+    """Whether an attempt that others caused counts: not before its time, else each of them would use one up."""
+    return entries.due(timezone.now()).exists() or not entries.unsettled().exists()
+
+
+def _unsettled(targets: set[Target]) -> set[Target]:
+    found: set[Target] = set()
+    for model in {model for model, _ in targets}:
+        ids = [object_id for each, object_id in targets if each is model]
+        log = ChangeLog.objects.using(conf.local).unsettled().of_objects(model, ids)
+        found |= {(model, object_id) for object_id in log.values_list("object_id", flat=True)}
+    return found
+
+
+def _in_circles(waits: Mapping[Target, Target | None]) -> set[Target]:
+    """Return those that wait for somebody who, in the end, waits for them."""
+    found: set[Target] = set()
+    done: set[Target] = set()
+    for start in waits:
+        path: dict[Target, None] = {}
+        each: Target | None = start
+        while each is not None and each not in done and each not in path:
+            path[each] = None
+            each = waits.get(each)
+        if each in path or each in found:
+            found |= path.keys()
+        done |= path.keys()
+    return found
+
+
+def _wait_row(target: Target, waits_for: Target | None) -> WaitRow:
+    assert waits_for is not None
+    types = ContentType.objects.db_manager(conf.local)
+    (model, object_id), (other, other_id) = target, waits_for
+    return WaitRow(types.get_for_model(model).pk, object_id, types.get_for_model(other).pk, other_id)
+
+
+def _leave_attempt(target: Target, account: errors.Account, *, task_id: str) -> Attempt:
+    model, object_id = target
+    return Attempt.objects.using(conf.local).create(
+        # By its key: a router of the project may refuse relations.
+        content_type_id=ContentType.objects.db_manager(conf.local).get_for_model(model).pk,
+        object_id=object_id,
+        error=account.error,
+        message=f"{account.message}\n{account.values}" if account.values else account.message,
+        traceback=account.traceback,
+        task_id=task_id,
+    )
+
+
+def _announce(target: Target, account: errors.Account, *, given_up: bool) -> None:
+    objects = [(model_label(target[0]), target[1])]
+    object_failed.send_robust(
+        sender=ChangeLog, using=conf.local, objects=objects, reason=account.message, given_up=given_up
+    )
