@@ -10,15 +10,20 @@ from django.core.management.base import OutputWrapper
 
 
 @contextmanager
-def progress_bar(total: int, *, out: OutputWrapper) -> Iterator[Callable[[int], None]]:
-    """Show progress on a terminal while the block runs; call what it yields with the number of entries just done."""
+def progress_bar(total: int, *, out: OutputWrapper, label: str = "", done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show progress on a terminal while the block runs; call what it yields with the number of entries just done.
+
+    Args:
+        label: what the progress is about.
+        done: what an earlier run has done.
+    """
     terminal = Terminal(out)
     try:
         from tqdm import tqdm
     except ImportError:
-        bar: Any = Counter(total, terminal)
+        bar: Any = Counter(total, terminal, label, done)
     else:
-        bar = tqdm(total=total, file=terminal, dynamic_ncols=True)
+        bar = tqdm(total=total, initial=done, desc=label or None, file=terminal, dynamic_ncols=True)
     try:
         yield bar.update
     finally:
@@ -47,16 +52,17 @@ class Terminal:
 class Counter:
     """A line that counts, with the methods of tqdm's bar."""
 
-    def __init__(self, total: int, terminal: Terminal) -> None:
+    def __init__(self, total: int, terminal: Terminal, label: str, done: int) -> None:
         self.total = total
         self.terminal = terminal
-        self.done = 0
+        self.label = f"{label}: " if label else ""
+        self.done = done
         self.update(0)
 
     def update(self, count: int) -> None:
         """Count on, and write the line anew."""
         self.done += count
-        self.terminal.write(f"\r{self.done}/{max(self.done, self.total)}")
+        self.terminal.write(f"\r{self.label}{self.done}/{max(self.done, self.total)}")
         self.terminal.flush()
 
     def close(self) -> None:

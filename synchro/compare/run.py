@@ -1,0 +1,384 @@
+"""A comparison from its beginning to its report: model by model, interrupted and taken up again at any point."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from django.db import Error as AnyDatabaseError
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from synchro import engine
+from synchro.compare import digests, repair, surplus
+from synchro.compare.confirm import Confirmed, Logs, confirm
+from synchro.compare.objects import Comparer
+from synchro.compare.report import Difference, Kind, Tally, Value
+from synchro.compare.request import Request, chosen_models
+from synchro.conf import conf
+from synchro.engine.adopt import adopt
+from synchro.engine.errors import describe, is_outage
+from synchro.engine.link import Link, open_link
+from synchro.engine.resolve import remembering
+from synchro.exceptions import SynchroError, TransientError
+from synchro.keys import pk_from_text
+from synchro.lookups import pk_among
+from synchro.models import ChangeLog, Comparison
+from synchro.registry import ModelClass, model_label
+from synchro.rows import batched
+
+logger = logging.getLogger(__name__)
+
+#: Surplus rows that are remembered until it is known whether so many may be deleted; more are looked for again.
+_REMEMBERED = 50_000
+#: So many suspected rows are compared by themselves even where those are most of the model's.
+_ALWAYS_SUSPECTED = 1000
+
+
+class Watcher:
+    """Is told what happens. Does nothing by itself."""
+
+    def begin(self, model: str, total: int, done: int) -> None:
+        """Note that a model is begun that has so many objects, of which so many were compared before."""
+
+    def advance(self, count: int) -> None:
+        """Note that so many more objects have been compared."""
+
+    def differ(self, difference: Difference) -> None:
+        """Note a difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast to go."""
+
+    batch_size: int
+    #: Seconds to rest after each batch.
+    sleep: float = 0.0
+
+
+def run(
+    request: Request,
+    *,
+    watcher: Watcher | None = None,
+    batch_size: int | None = None,
+    sleep: float = 0.0,
+    restart: bool = False,
+    task_id: str = "",
+) -> list[Tally]:
+    """Compare, and repair unless it is a dry run; go on where the last run with the same request was interrupted.
+
+    Raises:
+        SynchroError: there is no REMOTE, both sides are the same database, or another process has taken over.
+        DatabaseError: a database cannot be used for now.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise SynchroError(_("--batch-size must be at least 1."))
+    models = chosen_models(request.models)
+    link = replace(open_link(), adopts_pks=request.adopt_pks)
+    comparisons = Comparison.objects.using(link.local)
+    wanted = request.as_plain()
+    record = None if restart else comparisons.take_over(wanted)
+    if record is None:
+        record = Comparison(request=wanted)
+        record._state.db = link.local
+        record.start()
+    work = _Run(link, request, record, watcher or Watcher(), Pace(batch_size or conf.batch_size, sleep), task_id)
+    with work.kept():
+        for model in models:
+            work.compare(model)
+        work.repair_rest()
+    comparisons.prune()
+    return work.tallies
+
+
+@dataclass(slots=True)
+class _Run:
+    link: Link
+    request: Request
+    record: Comparison
+    watcher: Watcher
+    pace: Pace
+    task_id: str
+    tallies: list[Tally] = field(default_factory=list)
+    position: str = ""
+    #: Objects that were not repaired at once: deletes, and what the last of all repairs may cure.
+    waiting: dict[ModelClass, set[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tallies = [Tally(**each) for each in self.record.tallies]
+        self.position = self.record.position
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep how far the comparison is, whatever ends it."""
+        try:
+            yield
+        except BaseException as error:
+            interrupted = Comparison.State.INTERRUPTED
+            message = str(error) if isinstance(error, SynchroError) else describe(error)
+            self.record.keep(self._numbers(), self.position, state=interrupted, error=message)
+            raise
+        self.record.keep(self._numbers(), "", state=Comparison.State.FINISHED)
+
+    def compare(self, model: ModelClass) -> None:
+        """Compare one model. What cannot be compared fails alone."""
+        tally = self._tally(model)
+        if tally is None:
+            return
+        started, before = time.monotonic(), tally.seconds
+        try:
+            objects = self.request.objects(model, self.link.local)
+            self.watcher.begin(tally.model, objects.count(), tally.compared)
+            _Model(self, model, tally, objects).compare()
+        except (AnyDatabaseError, SynchroError) as error:
+            if is_outage(error) or isinstance(error, TransientError):
+                raise
+            tally.error = describe(error)
+            logger.warning("model not compared model=%s error=%s", tally.model, tally.error)
+        finally:
+            tally.seconds = before + time.monotonic() - started
+        self.position, tally.is_finished = "", True
+        self.keep()
+
+    def keep(self) -> None:
+        """Keep how far the comparison is.
+
+        Raises:
+            SynchroError: another process has taken it over.
+        """
+        if not self.record.keep(self._numbers(), self.position):
+            raise SynchroError(_("Another process has taken over this comparison, and goes on with it."))
+
+    def rest(self) -> None:
+        """Leave the databases to others for a moment."""
+        if self.pace.sleep:
+            time.sleep(self.pace.sleep)
+
+    def repair_rest(self) -> None:
+        """Bring what is left, above all the deletes, which must know of each other; and count what remains."""
+        if self.request.dry_run or not any(tally.logged for tally in self.tallies):
+            return
+        engine.sync_pending(task_id=self.task_id)
+        left = {model_label(model): self._unsettled(model, object_ids) for model, object_ids in self.waiting.items()}
+        for tally in self.tallies:
+            tally.failed = left.get(tally.model, 0)
+            tally.repaired = tally.logged - tally.failed
+
+    def _unsettled(self, model: ModelClass, object_ids: set[str]) -> int:
+        log = ChangeLog.objects.using(self.link.local).unsettled()
+        batches = batched(sorted(object_ids), conf.batch_size)
+        return sum(len(set(log.of_objects(model, ids).values_list("object_id", flat=True))) for ids in batches)
+
+    def _tally(self, model: ModelClass) -> Tally | None:
+        """Return the numbers of the model to go on with; None if an earlier run has finished it."""
+        label = model_label(model)
+        known = next((tally for tally in self.tallies if tally.model == label), None)
+        if known is None:
+            known = Tally(label)
+            self.tallies.append(known)
+        return None if known.is_finished else known
+
+    def _numbers(self) -> list[dict[str, Any]]:
+        return [asdict(tally) for tally in self.tallies]
+
+
+@dataclass(slots=True)
+class _Model:
+    """The comparison of one model."""
+
+    run: _Run
+    model: ModelClass
+    tally: Tally
+    objects: Any
+    comparer: Comparer = field(init=False)
+    logs: Logs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.comparer = Comparer(self.run.link, self.model)
+        self.logs = Logs(self.run.link, self.model)
+
+    def compare(self) -> None:
+        """Compare LOCAL's objects, and then see what REMOTE has beyond them."""
+        if self.run.request.is_narrow:
+            self._compare_objects()
+            return
+        plan = None if self.run.position else digests.plan(self.run.link, self.model)
+        if plan is None or not self._compare_suspects(plan):
+            self._compare_objects()
+            rows = self.model._base_manager.using(self.run.link.remote).all()
+            # Each counterpart is another row: where there are no more rows than counterparts, none is left over.
+            if self.tally.skipped or rows.count() != self.tally.equal + self.tally.different:
+                self._compare_surplus(lambda: surplus.all_keys(rows, size=self.run.pace.batch_size))
+
+    # Both sides by checksums
+
+    def _compare_suspects(self, plan: digests.Plan) -> bool:
+        """Compare one by one only what checksums cannot vouch for; False where that is nearly everything."""
+        found = digests.suspects(plan, sleep=self.run.pace.sleep, on_rows=self._advance)
+        if len(found.buckets) << digests.SHIFT > max(found.total, _ALWAYS_SUSPECTED):
+            self.run.watcher.advance(-found.total)
+            return False
+        self.tally.skipped = 0
+        if self.run.request.dry_run:
+            self.tally.missing = self.tally.different = 0
+        groups = list(batched(found.buckets, max(self.run.pace.batch_size >> digests.SHIFT, 1)))
+        for object_ids in self._suspected(plan, found, groups):
+            if rows := self.comparer.screen_some(object_ids):
+                self.compare_rows(rows)
+                self.run.rest()
+        known = self.tally.missing + self.tally.different + self.tally.skipped
+        self.tally.compared, self.tally.equal = found.total, max(found.total - known, 0)
+        # Where both sides have as many rows and each of LOCAL's has its counterpart, none is left over.
+        if not found.is_balanced or found.unreferenced or self.tally.missing or self.tally.skipped:
+            self._compare_surplus(lambda: map(self._remote_keys, groups))
+        return True
+
+    def _advance(self, count: int) -> None:
+        self.run.watcher.advance(count)
+        self.run.keep()
+
+    def _suspected(
+        self, plan: digests.Plan, found: digests.Suspects, groups: list[list[int]]
+    ) -> Iterator[Iterable[str]]:
+        """Yield the LOCAL objects to compare one by one, in batches."""
+        for low, high in found.unreferenced:
+            for pks in plan.unreferenced(low, high, self.run.pace.batch_size):
+                yield map(str, pks)
+        for buckets in groups:
+            keys = list(map(str, _keys(buckets)))
+            yield remembering(self.run.link, self.model, keys) if plan.is_mapped else keys
+
+    def _remote_keys(self, buckets: list[int]) -> list[Any]:
+        rows = self.model._base_manager.using(self.run.link.remote)
+        return list(rows.filter(pk_among(self.model, _keys(buckets))).values_list("pk", flat=True))
+
+    # LOCAL's objects
+
+    def _compare_objects(self) -> None:
+        while rows := self._next_rows():
+            self.compare_rows(rows, position=self.comparer.text(list(rows)[-1]))
+            self.run.watcher.advance(len(rows))
+            self.run.rest()
+
+    def _next_rows(self) -> dict[Any, Any]:
+        objects = self.objects
+        if self.run.position:
+            objects = objects.filter(pk__gt=pk_from_text(self.model, self.run.position))
+        return self.comparer.screen(objects.order_by("pk")[: self.run.pace.batch_size])
+
+    def compare_rows(self, rows: dict[Any, Any], *, position: str = "") -> None:
+        """Compare some objects, log what differs, and bring it to REMOTE."""
+        compared = self.comparer.compare(rows)
+        if not self.run.request.dry_run:
+            for model, object_ids in compared.unremembered.items():
+                for batch in batched(dict.fromkeys(object_ids), conf.batch_size):
+                    adopt(self.run.link, model, batch)
+        confirmed = confirm(self.comparer, self.logs, compared) if compared.differing else Confirmed()
+        self._count(rows, confirmed)
+        with transaction.atomic(using=self.run.link.local):
+            logged = [] if self.run.request.dry_run else repair.log_objects(self.run.link, self.model, confirmed)
+            self.tally.logged += len(logged)
+            self.run.position = position
+            self.run.keep()
+        self._repair(logged)
+
+    def _count(self, rows: Collection[Any], confirmed: Confirmed) -> None:
+        found = confirmed.compared
+        different = len({*found.rows, *found.members})
+        self.tally.compared += len(rows) - len(confirmed.vanished)
+        self.tally.missing += len(found.missing)
+        self.tally.different += different
+        self.tally.skipped += len(confirmed.skipped)
+        self.tally.equal += (
+            len(rows) - len(confirmed.vanished) - len(found.missing) - different - len(confirmed.skipped)
+        )
+        for each in found.missing:
+            self._tell(Kind.MISSING, each)
+        for each in dict.fromkeys([*found.rows, *found.members]):
+            self._tell(Kind.DIFFERENT, each, (*found.rows.get(each, ()), *found.members.get(each, ())))
+
+    def _repair(self, object_ids: list[str]) -> None:
+        if not object_ids:
+            return
+        report = engine.sync_objects(self.model, object_ids, task_id=self.run.task_id)
+        own = set(object_ids)
+        failed = {each.object_id for each in report.failures if each.model == self.tally.model} & own
+        self.run.waiting.setdefault(self.model, set()).update(failed)
+        self.tally.failed += len(failed)
+        self.tally.repaired += len(own) - len(failed) - report.skipped
+        # REMOTE has changed these after all, while they were on their way.
+        self.tally.logged -= report.skipped
+        self.tally.skipped += report.skipped
+
+    # REMOTE's rows
+
+    def _compare_surplus(self, keys: Callable[[], Iterable[list[Any]]]) -> None:
+        """Count the rows that REMOTE has alone, and log as many of them as may be deleted."""
+        self.tally.deleted = self.tally.extra = skipped = 0
+        remembered: list[surplus.Surplus] = []
+        for page in self._pages(keys()):
+            skipped += page.skipped
+            for each in page.found:
+                self._count_surplus(each)
+                if self._is_deleted(each) and len(remembered) < _REMEMBERED:
+                    remembered.append(each)
+        self.tally.skipped += skipped
+        count = self.tally.deleted + (self.tally.extra if self.run.request.delete_extra else 0)
+        if not count or self.run.request.dry_run:
+            return
+        remote_count = self.model._base_manager.using(self.run.link.remote).count()
+        if count > self.run.request.most_deletions(remote_count):
+            self._refuse(count)
+            return
+        found = (
+            [remembered]
+            if len(remembered) == count
+            else ([each for each in page.found if self._is_deleted(each)] for page in self._pages(keys()))
+        )
+        self._log_deletes(found)
+
+    def _pages(self, keys: Iterable[list[Any]]) -> Iterator[surplus.Page]:
+        for pks in keys:
+            yield surplus.look(self.run.link, self.model, self.logs, pks)
+            self.run.keep()
+            self.run.rest()
+
+    def _is_deleted(self, each: surplus.Surplus) -> bool:
+        return each.is_remembered or self.run.request.delete_extra
+
+    def _count_surplus(self, each: surplus.Surplus) -> None:
+        if each.is_remembered:
+            self.tally.deleted += 1
+            self._tell(Kind.DELETED, each.owner)
+        else:
+            self.tally.extra += 1
+            self._tell(Kind.EXTRA, each.key)
+
+    def _refuse(self, count: int) -> None:
+        self.tally.error = _(
+            "%(count)d rows of REMOTE would be deleted, more than --max-delete %(limit)s allows. None of them was."
+        ) % {"count": count, "limit": self.run.request.max_delete}
+
+    def _log_deletes(self, found: Iterable[list[surplus.Surplus]]) -> None:
+        for rows in found:
+            for batch in batched(rows, conf.batch_size):
+                with transaction.atomic(using=self.run.link.local):
+                    gone = repair.log_deletes(self.run.link, self.model, batch)
+                # An explicit key may have come to life again: then the delete must not be the last word.
+                if living := [self.comparer.text(pk) for pk in self.comparer.read(gone)]:
+                    repair.log_living(self.run.link, self.model, living)
+                self.run.waiting.setdefault(self.model, set()).update(gone)
+                self.tally.logged += len(gone)
+
+    def _tell(self, kind: Kind, key: str, values: tuple[Value, ...] = ()) -> None:
+        self.run.watcher.differ(Difference(self.tally.model, kind, key, values))
+
+
+def _keys(buckets: list[int]) -> list[int]:
+    """Return the keys that belong to groups of checksums."""
+    return [key for bucket in buckets for key in range(bucket << digests.SHIFT, (bucket + 1) << digests.SHIFT)]
