@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.decorators import staff_member_required
 from django.core.exceptions import PermissionDenied
 from django.db import connections, transaction
-from django.db.models import Min
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.utils.decorators import method_decorator
@@ -22,11 +19,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.generic import TemplateView
 
+from synchro import audit, compare
 from synchro.conf import conf
 from synchro.core import call_synchronize, database_errors_explained, reset_synchro
-from synchro.engine.errors import describe
+from synchro.engine.errors import describe, frames
 from synchro.exceptions import ObjectsFailed, ResetNotAllowed, SynchroError
-from synchro.models import ChangeLog, options
+from synchro.inspection import COUNTED, Status
+from synchro.models import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -36,39 +35,12 @@ RESET = "synchro.reset"
 
 #: How many objects that failed the page names; the list of attempts has them all.
 _NAMED_FAILURES = 10
+#: How many comparisons the page shows.
+_SHOWN_COMPARISONS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What the page shows of LOCAL's log."""
-
-    remote: str | None
-    last_check: datetime | None
-    oldest_pending: datetime | None
-    #: Number of entries in each state that a few are in. Counting the synced ones would read the whole log.
-    counts: dict[ChangeLog.State, int]
-
-    @classmethod
-    def read(cls) -> Self:
-        """Read it from LOCAL; REMOTE is not asked."""
-        log = ChangeLog.objects.using(conf.local)
-        shown = [state for state in ChangeLog.State if state != ChangeLog.State.SYNCED]
-        return cls(
-            counts={state: log.filter(state=state).count() for state in shown},
-            oldest_pending=log.pending().aggregate(oldest=Min("date"))["oldest"],
-            remote=conf.remote,
-            last_check=options.last_check,
-        )
-
-    @property
-    def pending(self) -> int:
-        """The number of changes that have not arrived on REMOTE."""
-        return self.counts[ChangeLog.State.PENDING]
-
-    @property
-    def failed(self) -> int:
-        """The number of changes that were given up."""
-        return self.counts[ChangeLog.State.FAILED]
+def _last_comparisons() -> list[Comparison]:
+    return list(Comparison.objects.using(conf.local).order_by("-pk")[:_SHOWN_COMPARISONS])
 
 
 @method_decorator([never_cache, csrf_protect, staff_member_required], name="dispatch")
@@ -98,6 +70,10 @@ class SynchroView(TemplateView):
         """Do what the button says, and show the page again."""
         if "synchro" in request.POST:
             self._perform(self._synchronize, SYNCHRONIZE)
+        elif "compare" in request.POST:
+            self._perform(lambda: compare.queue(compare.Request(dry_run=True)), SYNCHRONIZE)
+        elif "repair" in request.POST:
+            self._perform(lambda: compare.queue(compare.Request()), SYNCHRONIZE)
         elif "reset" in request.POST:
             self._perform(self._reset, RESET)
         else:
@@ -112,8 +88,11 @@ class SynchroView(TemplateView):
             **admin.site.each_context(self.request),
             title=_("Synchronization"),
             status=status,
+            counted=COUNTED,
+            comparisons=_last_comparisons() if status is not None else [],
             may_view_log=may(VIEW),
             may_synchronize=may(SYNCHRONIZE) and status is not None and status.remote is not None,
+            may_compare=compare.can_queue(),
             may_reset=may(RESET) and self._guarded(lambda: conf.allow_reset),
             **kwargs,
         )
@@ -121,9 +100,11 @@ class SynchroView(TemplateView):
     def _perform(self, action: Callable[[], str], permission: str) -> None:
         if not self.request.user.has_perm(permission):
             raise PermissionDenied
-        message = self._guarded(action)
-        if message is not None:
-            messages.success(self.request, message)
+        sentence = self._guarded(action)
+        if sentence is not None:
+            messages.success(self.request, sentence)
+        # What failed in the end may have done something, too.
+        audit.record(self.request.user, f"{permission}: {sentence or _('failed')}")
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
         """Return the action's result, or None after an error, which is shown as a message."""
@@ -141,7 +122,10 @@ class SynchroView(TemplateView):
             self._show_failures(error)
             return
         sentence = describe(error)
-        logger.error("page failed error=%s", sentence, exc_info=not isinstance(error, SynchroError))
+        if isinstance(error, SynchroError):
+            logger.error("page failed error=%s", sentence)
+        else:  # the message of an unforeseen error may quote anything
+            logger.error("page failed error=%s\n%s", sentence, frames(error))
         messages.error(self.request, sentence)
 
     def _show_failures(self, error: ObjectsFailed) -> None:
