@@ -11,8 +11,9 @@ class SynchroTasksConfig(AppConfig):
     verbose_name = _("Synchronization with Celery")
 
     def ready(self) -> None:
-        from synchro_tasks import checks, dispatch, schedule
+        from synchro_tasks import checks, dispatch, lost, schedule
 
         dispatch.connect()
         schedule.connect()
+        lost.connect()
         checks.register()

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from celery import current_app
 
 from synchro.conf import conf
-from synchro.signals import changes_logged
+from synchro.signals import changes_logged, comparison_requested
 from synchro_tasks import publisher
-from synchro_tasks.tasks import checkpoint, replicate
+from synchro_tasks.publisher import Named, wakeups
+from synchro_tasks.tasks import checkpoint, replicate, synchronize
 
 logger = logging.getLogger(__name__)
-
-Named = tuple[str, str]
-
-#: Up to so many objects of a model get a task each. Of more only some do: a task takes along what was changed later.
-_FEW = 20
 
 
 def connect() -> None:
     """Queue what is logged from now on."""
     publisher.import_transport()
     changes_logged.connect(queue_changes)
+    comparison_requested.connect(queue_comparison)
 
 
 def queue_changes(objects: Sequence[Named], **kwargs: Any) -> None:
@@ -42,10 +39,9 @@ def queue_changes(objects: Sequence[Named], **kwargs: Any) -> None:
         publisher.publish(replicate, calls, after_gap=checkpoint)
 
 
-def wakeups(objects: Sequence[Named], batch_size: int) -> Iterator[Named]:
-    """Yield the arguments of the tasks that bring the objects to REMOTE."""
-    by_model: dict[str, list[Named]] = {}
-    for each in objects:
-        by_model.setdefault(each[0], []).append(each)
-    for of_model in by_model.values():
-        yield from of_model if len(of_model) <= _FEW else of_model[::batch_size]
+def queue_comparison(request: dict[str, Any], **kwargs: Any) -> bool:
+    """Queue a comparison and return whether that worked; receiver of ``comparison_requested``."""
+    if current_app.conf.task_always_eager:
+        synchronize.apply((True, request), throw=False)
+        return True
+    return publisher.publish(synchronize, [(True, request)])

@@ -6,22 +6,27 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from celery import Task, current_app, uuid
 from kombu import Connection, Producer
 
+from synchro.conf import conf
 from synchro_tasks.breaker import Breaker
 
 logger = logging.getLogger(__name__)
 
 #: The arguments of a task.
-Args = tuple[str, ...]
+Args = tuple[Any, ...]
+#: An object by label and id, as the tasks know it.
+Named = tuple[str, str]
 #: kombu.Producer; its type stubs do not know batch() yet.
 _Producer = Any
 
+#: Up to so many objects of a model get a task each. Of more only some do: a task takes along what was changed later.
+_FEW = 20
 #: Seconds for each step of talking to the broker. A request waits for one at most; a busy machine needs some at times.
 _TIMEOUT = 0.1
 #: The same for each transport in its own words, and no second try of kombu's.
@@ -53,6 +58,8 @@ class Publisher:
         Args:
             after_gap: published once, without arguments, when this works again after messages could not be published.
         """
+        if not calls:
+            return True
         if not self._breaker.allows():
             return False
         started = time.monotonic()
@@ -111,7 +118,9 @@ class Publisher:
 def _send(producer: _Producer, task: Task[Any, Any], args: Args) -> None:
     """Send one message like ``apply_async``, but without what a caller would get back: in two thirds of the time."""
     app: Any = task.app
-    options = app.amqp.router.route({}, task.name, args, {}, task)
+    chosen = chosen_options()
+    expires = chosen.pop("expires", None)
+    options = app.amqp.router.route(chosen, task.name, args, {}, task)
     message = app.amqp.create_task_message(
         uuid(),
         task.name,
@@ -119,9 +128,25 @@ def _send(producer: _Producer, task: Task[Any, Any], args: Args) -> None:
         argsrepr=repr(args),
         kwargsrepr="{}",
         ignore_result=task.ignore_result,
+        expires=expires,
         create_sent_event=app.conf.task_send_sent_event,
     )
     app.amqp.send_task_message(producer, task.name, message, serializer=task.serializer, retry=False, **options)
+
+
+def wakeups(objects: Sequence[Named], batch_size: int) -> Iterator[Named]:
+    """Yield the arguments of the tasks that bring the objects to REMOTE."""
+    by_model: dict[str, list[Named]] = {}
+    for each in objects:
+        by_model.setdefault(each[0], []).append(each)
+    for of_model in by_model.values():
+        yield from of_model if len(of_model) <= _FEW else of_model[::batch_size]
+
+
+def chosen_options() -> dict[str, Any]:
+    """Return what synchro's settings say about publishing; all else is Celery's to decide."""
+    options = {"queue": conf.task_queue, "expires": conf.task_expires}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def import_transport() -> None:

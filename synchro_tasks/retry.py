@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from synchro import engine
+from synchro.exceptions import Held
 
 #: The longest wait before each retry, in seconds: a minute together, far from any visibility timeout.
 _CEILINGS = (2, 4, 8, 16, 30)
@@ -22,6 +23,8 @@ class Action(Enum):
     POSTPONE = "postpone"
     #: The task ends, and trying again would not help.
     FAIL = "fail"
+    #: The task ends and leaves the entries as they are: something larger is held back, and tried by others.
+    LEAVE = "leave"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Decision:
 def decide(error: BaseException, retries: int, *, random: Callable[[], float] = random.random) -> Decision:
     """Decide after an error and so many retries.
 
+    Of the tasks that find something held back, the one that found it first tries again; all others end at once.
     Waits have full jitter: what failed together, because REMOTE went away, does not come back together.
 
     Args:
@@ -42,6 +46,9 @@ def decide(error: BaseException, retries: int, *, random: Callable[[], float] = 
     """
     if not engine.is_transient(error):
         return Decision(Action.FAIL)
-    if retries >= len(_CEILINGS):
+    is_last = retries >= len(_CEILINGS)
+    if isinstance(error, Held) and (is_last or not (error.is_new or retries)):
+        return Decision(Action.LEAVE)
+    if is_last:
         return Decision(Action.POSTPONE)
     return Decision(Action.RETRY, _CEILINGS[retries] * random())

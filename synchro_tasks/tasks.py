@@ -17,11 +17,12 @@ from django.db import Error as AnyDatabaseError
 from django.db import connections
 from django.utils import timezone
 
-from synchro import engine
+from synchro import compare, engine
 from synchro.conf import conf
-from synchro.exceptions import PermanentError, SynchroError, TransientError
+from synchro.exceptions import Held, PermanentError, SynchroError, TransientError
 from synchro.models import Attempt, ChangeLog
 from synchro.registry import watched_model
+from synchro_tasks import lost, publisher
 from synchro_tasks.lease import Lease, lease
 from synchro_tasks.retry import Action, decide
 
@@ -29,9 +30,21 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT = "synchro_tasks.checkpoint"
 
+
+class DeliveryTask(Task):
+    """A task whose queue and expiry are settings of synchro, read when it is published."""
+
+    abstract = True
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Publish the task. What the caller says, such as beat or a retry, goes first."""
+        return super().apply_async(*args, **{**publisher.chosen_options(), **options})
+
+
 #: Every task runs at least once, also when its worker is killed. Nobody asks for results.
 _AT_LEAST_ONCE: dict[str, Any] = {
     "bind": True,
+    "base": DeliveryTask,
     "acks_late": True,
     "reject_on_worker_lost": True,
     "ignore_result": True,
@@ -45,6 +58,8 @@ _SECONDS_TO_GO_ON = 10.0
 _SECONDS_TO_SYNC = 30.0
 _SECONDS_TO_PRUNE = 5.0
 _PRUNE_BATCH = 1000
+#: So many batches of a backlog at most does a checkpoint hand to the workers.
+_MOST_HANDED_OUT = 100
 
 
 @shared_task(name="synchro_tasks.replicate", **_AT_LEAST_ONCE)
@@ -52,20 +67,33 @@ def replicate(self: Task[Any, Any], model_label: str, pk: str) -> str:
     """Bring one object to REMOTE, and with it objects of its model that were changed later and are due.
 
     Where there are many it goes on with them for some seconds: the tasks of these find nothing to do and end at once.
+    While REMOTE cannot be used, tasks end at once, too.
 
     Raises:
         PermanentError: the object cannot be copied as it is, or there is no such model or primary key.
         TransientError: a database could not be used for about a minute; the object waits for the checkpoint.
     """
     model_label, pk = str(model_label), str(pk)
+    alone = lost.is_suspected(self)
     try:
-        report = engine.sync_object(model_label, pk, task_id=_id(self))
+        engine.check(model_label)
+        report = engine.sync_object(model_label, pk, alone=alone, task_id=_id(self))
     except Exception as error:
-        raise _verdict(self, model_label, pk, error) from None
+        if (verdict := _verdict(self, model_label, pk, error)) is not None:
+            raise verdict from None
+        return str(error)
+    if not report.is_empty:
+        lost.survived()
+    if not alone:
+        report += _go_on(self, model_label, report)
+    _queue_woken(self, report)
+    _queue_held(self, report)
     for failure in report.failures:
         if (failure.model, failure.object_id) == (model_label, pk):
+            if failure.waits:
+                return failure.error
             raise PermanentError(failure.error)
-    return _summary(report + _go_on(self, model_label, report))
+    return _summary(report)
 
 
 @shared_task(name=CHECKPOINT, **_AT_LEAST_ONCE)
@@ -81,35 +109,53 @@ def checkpoint(self: Task[Any, Any]) -> str:
         if own is None:
             return "Another checkpoint is running."
         try:
-            report = _catch_up(own, _id(self))
+            report = _catch_up(self, own)
         finally:
             pruned = _prune()
     return f"{_summary(report)}, {pruned} old rows deleted"
 
 
 @shared_task(name="synchro_tasks.synchronize", **_AT_LEAST_ONCE)
-def synchronize(self: Task[Any, Any], full: bool = False) -> str:
+def synchronize(self: Task[Any, Any], full: bool = False, request: dict[str, Any] | None = None) -> str:
     """Bring everything that is pending to REMOTE, also what waits for its next attempt.
 
     Args:
-        full: compare all rows and repair what differs; not available yet.
+        full: compare all rows instead, and repair what differs. Another run with the same request, also one that was
+            killed, is taken over where it is.
+        request: what to compare, by the fields of ``synchro.compare.Request``; everything without it.
 
     Raises:
         PermanentError: some objects could not be copied; all others were.
         SynchroError: a database could not be used; everything that has not arrived stays pending.
     """
     if full:
-        raise PermanentError("Comparing all rows is not available yet: call synchronize without full.")
+        return _compare(self, request or {})
     with _errors_explained(self):
-        report = engine.sync_pending(task_id=_id(self))
+        report = engine.sync_pending(alone=lost.is_suspected(self), task_id=_id(self))
+    _queue_held(self, report)
     if report.failures:
         first = report.failures[0]
         raise PermanentError(f"{_summary(report)}; first {first.model} {first.object_id}: {first.error}")
     return _summary(report)
 
 
-def _verdict(task: Task[Any, Any], label: str, pk: str, error: Exception) -> Exception:
-    """Leave an Attempt where trying again makes sense; return what ends this run of the task: a retry, or a failure."""
+def _compare(task: Task[Any, Any], request: dict[str, Any]) -> str:
+    with _errors_explained(task):
+        tallies = compare.run(compare.Request.from_plain(request), task_id=_id(task))
+    names = ("compared", "differences", "repaired", "failed", "skipped")
+    summary = ", ".join(f"{sum(getattr(tally, name) for tally in tallies)} {name}" for name in names)
+    bad = next((tally for tally in tallies if tally.is_bad), None)
+    if bad is not None:
+        raise PermanentError(f"{summary}; first {bad.model}: {bad.error or f'{bad.failed} could not be repaired'}")
+    return summary
+
+
+def _verdict(task: Task[Any, Any], label: str, pk: str, error: Exception) -> Exception | None:
+    """Leave an Attempt where trying again makes sense.
+
+    Returns:
+        What ends this run of the task: a retry, a failure, or None where it just ends.
+    """
     decision = decide(error, task.request.retries)
     explained = _explain(error)
     if decision.action is Action.FAIL:
@@ -117,6 +163,8 @@ def _verdict(task: Task[Any, Any], label: str, pk: str, error: Exception) -> Exc
     _close_broken_connections(task)
     # Without a worker a retry would happen at once, in the request that has saved the object.
     again = decision.action is Action.RETRY and _is_in_worker(task)
+    if isinstance(error, Held):  # it is about more than this object, and recorded as such
+        return task.retry(exc=explained, countdown=decision.seconds, throw=False) if again else None
     record = engine.record_attempt if again else engine.postpone
     try:
         record(watched_model(label), pk, error, task_id=_id(task))
@@ -143,19 +191,36 @@ def _go_on(task: Task[Any, Any], label: str, last: engine.Report) -> engine.Repo
     return more
 
 
-def _catch_up(own: Lease, task_id: str) -> engine.Report:
-    """Synchronize in steps until nothing is due, the time is up, or another worker has taken over the lease."""
-    report = engine.Report()
+def _catch_up(task: Task[Any, Any], own: Lease) -> engine.Report:
+    """Synchronize until nothing is due, the time is up, or another worker has taken over the lease.
+
+    Large backlogs are handed to all workers, in batches.
+    """
     if conf.remote is None:
-        return report
-    size = conf.batch_size
+        return engine.Report()
     deadline = time.monotonic() + _SECONDS_TO_SYNC
-    while time.monotonic() < deadline and not own.is_lost:
-        step = engine.sync_due(limit=size, task_id=task_id)
-        report += step
-        if step.settled + len(step.failures) < size:
-            break
+
+    def goes_on() -> bool:
+        return time.monotonic() < deadline and not own.is_lost
+
+    if _is_in_worker(task):
+        publisher.publish(replicate, engine.backlog(most=_MOST_HANDED_OUT))
+    report = engine.sync_due(goes_on=goes_on, alone=lost.is_suspected(task), task_id=_id(task))
+    lost.survived()
+    _queue_woken(task, report)
     return report
+
+
+def _queue_woken(task: Task[Any, Any], report: engine.Report) -> None:
+    """Queue what waited for objects that have arrived."""
+    if report.woken and _is_in_worker(task):
+        publisher.publish(replicate, list(publisher.wakeups(report.woken, conf.batch_size)))
+
+
+def _queue_held(task: Task[Any, Any], report: engine.Report) -> None:
+    """Queue a checkpoint if something that was held back works again: its tasks have ended long ago."""
+    if report.recovered and _is_in_worker(task):
+        publisher.publish(checkpoint, [()])
 
 
 def _prune() -> int:
@@ -209,4 +274,7 @@ def _id(task: Task[Any, Any]) -> str:
 
 
 def _summary(report: engine.Report) -> str:
-    return f"{report.synced} synced, {report.skipped} skipped, {len(report.failures)} failed"
+    waiting = sum(failure.waits for failure in report.failures)
+    told = f"{report.synced} synced, {report.skipped} skipped, {len(report.failures) - waiting} failed"
+    more = [f"{waiting} waiting"] if waiting else []
+    return ", ".join([told, *more, *(f"{label or 'REMOTE'} held: {reason}" for label, reason in report.held.items())])
