@@ -13,5 +13,6 @@ RUN pip install --upgrade "pip>=25.1" \
 
 COPY example example
 WORKDIR /app/example
-RUN useradd --create-home synchro
+# A volume takes over the owner of the folder that it is mounted on.
+RUN useradd --create-home synchro && install --directory --owner=synchro /home/synchro/flower
 USER synchro

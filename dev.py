@@ -24,7 +24,8 @@ from devtools.processes import Child, Failure, Processes, Stopped, say
 from devtools.servers import FAST, answers, free_port, start_postgres, start_redis
 
 EXAMPLE = ROOT / "example"
-NEEDS = {"test": ["test"], "lint": ["test", "lint"]}  # groups of packages in pyproject.toml
+#: Groups of packages in pyproject.toml.
+NEEDS = {"test": ["test", "demo"], "chaos": ["test"], "lint": ["test", "lint"], "bench": ["bench"]}
 
 
 def with_servers(processes: Processes, module: str, *arguments: str, settings: tuple[str, ...] = ()) -> int:
@@ -34,9 +35,14 @@ def with_servers(processes: Processes, module: str, *arguments: str, settings: t
         servers["SYNCHRO_POSTGRES"] = start_postgres(processes, settings=settings) + "/postgres"
     if "SYNCHRO_REDIS" not in servers:
         servers["SYNCHRO_REDIS"] = start_redis(processes)
+    return run(processes, module, *arguments, **servers)
+
+
+def run(processes: Processes, module: str, *arguments: str, **variables: str) -> int:
+    """Run a Python module at the terminal and return its exit code."""
     say(f"Running {' '.join((module, *arguments))}")
     options: dict[str, Any] = {"stdin": None, "stdout": None, "stderr": None, "stop": signal.SIGINT}
-    options |= {"cwd": ROOT, "env": environment(**servers)}
+    options |= {"cwd": ROOT, "env": environment(**variables)}
     return processes.finish(processes.start(module, PYTHON, "-m", module, *arguments, **options))
 
 
@@ -139,15 +145,16 @@ def demo(processes: Processes, *, check: bool, sqlite: bool, cities: int | None)
 
 
 def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Read the command line; what follows `test` and `bench` is for pytest and for the benchmarks."""
+    """Read the command line; what follows `test`, `bench` and `chaos` is for them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,test,bench,lint}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,test,bench,chaos,lint}")
     demo = commands.add_parser("demo", help="replicate the cities of the world from one database to another")
     demo.add_argument("--check", action="store_true", help="end after the comparison, with exit code 0 or 1")
     demo.add_argument("--sqlite", action="store_true", help="use two SQLite files instead of PostgreSQL")
     demo.add_argument("--cities", type=int, metavar="N", help="only the N biggest cities")
     commands.add_parser("test", help="run the test suite; arguments go to pytest", add_help=False)
     commands.add_parser("bench", help="run the benchmarks; arguments go to them", add_help=False)
+    commands.add_parser("chaos", help="random writers and random faults: --seed N --seconds T", add_help=False)
     commands.add_parser("lint", help="run ruff and mypy")
     arguments, rest = parser.parse_known_args(words)
     if rest and arguments.command in ("demo", "lint"):
@@ -167,6 +174,8 @@ def main() -> int:
                 return demo(processes, check=arguments.check, sqlite=arguments.sqlite, cities=arguments.cities)
             if arguments.command == "test":
                 return with_servers(processes, "pytest", *rest, settings=FAST)
+            if arguments.command == "chaos":
+                return run(processes, "tests.chaos", *rest)  # it starts servers that it may stop and kill
             return with_servers(processes, "benchmarks", *rest)
     except (Failure, OSError) as error:
         print(f"dev.py: {error}", file=sys.stderr)

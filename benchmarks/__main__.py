@@ -11,7 +11,10 @@ from typing import Any
 import django
 
 #: Each is a module of this package with a function ``measure``.
-MEASUREMENTS = ("catch_up", "latency", "burst", "request_save", "pending_queries", "batch_queries")
+MEASUREMENTS = (
+    *("catch_up", "latency", "burst", "request_save", "pending_queries", "batch_queries"),
+    *("compare", "publishing", "delivery_faults"),
+)
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 

@@ -13,7 +13,10 @@ from django.db import connections
 from benchmarks import settings
 
 LOCAL, REMOTE = "default", "remote"
-_TABLES = ("benchmarks_row", "benchmarks_unwatched", "synchro_changelog", "synchro_attempt", "synchro_reference")
+_TABLES = (
+    *("benchmarks_row", "benchmarks_numbered", "benchmarks_unwatched"),
+    *("synchro_changelog", "synchro_attempt", "synchro_reference", "synchro_comparison"),
+)
 
 
 @contextmanager
@@ -34,6 +37,18 @@ def empty() -> None:
     """Delete all rows of both databases; identities and content types stay."""
     for alias in (LOCAL, REMOTE):
         execute(alias, f"TRUNCATE {', '.join(_TABLES)} RESTART IDENTITY")
+
+
+def refuse_connections(alias: str) -> None:
+    """End every connection to a database and take no more: for everybody who uses it the server is down."""
+    connections[alias].close()
+    _on_server(f'ALTER DATABASE "{_name(alias)}" ALLOW_CONNECTIONS false')
+    _on_server(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{_name(alias)}'")
+
+
+def take_connections(alias: str) -> None:
+    """Take connections to a database again."""
+    _on_server(f'ALTER DATABASE "{_name(alias)}" ALLOW_CONNECTIONS true')
 
 
 def settle() -> None:

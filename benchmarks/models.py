@@ -32,5 +32,11 @@ class Row(Columns):
     """A row that synchro watches."""
 
 
+class Numbered(Columns):
+    """A watched row whose primary key the project chooses, so that both sides have the same one."""
+
+    id = models.IntegerField(primary_key=True)
+
+
 class Unwatched(Columns):
     """The same row outside of synchro's sight: what Django alone needs for it."""

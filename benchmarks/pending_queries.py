@@ -22,8 +22,8 @@ from benchmarks.report import Cell, Goal, Result
 from benchmarks.sizes import Sizes
 from benchmarks.timing import median, seconds
 from synchro import engine, touch
+from synchro.inspection import Status
 from synchro.models import ChangeLog
-from synchro.views import Status
 
 _BATCH = 500
 _TURNS = 21

@@ -32,7 +32,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["django.contrib.contenttypes", "synchro", "synchro_tasks", "benchmarks"]
 
 SYNCHRO_REMOTE = "remote"
-SYNCHRO_MODELS = [("benchmarks", "Row")]
+SYNCHRO_MODELS = [("benchmarks", "Row", "Numbered")]
 
 # As the documentation recommends it: every task runs at least once.
 CELERY_BROKER_URL = REDIS_URL

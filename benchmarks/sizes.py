@@ -41,3 +41,13 @@ class Sizes:
     def pending_entries(self) -> int:
         """Pending entries beside them."""
         return max(self.rows // 20, 1)
+
+    @property
+    def outage(self) -> int:
+        """Changes that are logged while REMOTE is away."""
+        return self.rows * 5
+
+    @property
+    def outage_seconds(self) -> float:
+        """How long it is away at least."""
+        return max(120 * self.rows / 20_000, 5)

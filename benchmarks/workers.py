@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -30,17 +31,16 @@ _WARM_UP = 20  # tasks for each worker
 
 
 @contextmanager
-def workers(count: int) -> Iterator[None]:
+def workers(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Run workers with one process each; inside the block they are warm, and idle until ``let_loose()`` is called."""
     names = [f"worker-{number}-{settings.RUN}@benchmark" for number in range(count)]
     with ExitStack() as stack:
         stack.callback(forget_messages)
-        for name in names:
-            stack.enter_context(_worker(name))
+        processes = [stack.enter_context(_worker(name)) for name in names]
         wait_until(lambda: len(app.control.ping(names, timeout=0.5) or ()) == count, "the workers answer")
         for name in names:
             _warm_up(name)
-        yield
+        yield processes
 
 
 def let_loose() -> None:
@@ -56,6 +56,12 @@ def is_idle() -> bool:
 def queue_length() -> int:
     """Return the number of messages that no worker has taken."""
     return int(_redis().llen(settings.REDIS_PREFIX + QUEUE))
+
+
+def countdowns() -> int:
+    """Return the number of tasks that workers hold until their time has come."""
+    messages = _redis().hvals(f"{settings.REDIS_PREFIX}unacked")
+    return sum(1 for each in messages if json.loads(each)[0]["headers"].get("eta"))
 
 
 def forget_messages() -> None:
@@ -79,7 +85,7 @@ def wait_until(condition: Callable[[], object], what: str, *, pause: float = 0.0
 
 
 @contextmanager
-def _worker(name: str) -> Iterator[None]:
+def _worker(name: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a worker that listens to a queue of its own name and to nothing else."""
     command = [sys.executable, "-m", "celery", "--quiet", "--app", "benchmarks.celery_app", "worker"]
     options = ["--hostname", name, "--queues", name, "--concurrency", "1", "--loglevel", "ERROR"]
@@ -87,7 +93,7 @@ def _worker(name: str) -> Iterator[None]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen([*command, *options, *alone], cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT)
         try:
-            yield
+            yield process
         except Exception:
             log.seek(0)
             print(log.read().decode(errors="replace"), file=sys.stderr)

@@ -62,6 +62,10 @@ class Processes:
     def __exit__(self, *error: object) -> None:
         if self.children:
             say("Stopping")
+        self.close()
+
+    def close(self) -> None:
+        """End what is still running, and remove the folder."""
         for child in reversed(self.children):
             end(child)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,198 @@
+"""Comparing two databases: how long it takes to say that they are equal, to find what differs, and to repair it.
+
+The other contender is reladiff, which compares tables by checksums too, on the same tables in the same run. It knows
+nothing of references, so it can only compare rows that have the same key on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import reladiff
+from django.contrib.contenttypes.models import ContentType
+from django.db import connections
+
+from benchmarks.databases import LOCAL, REMOTE, empty, execute, fetch, settle
+from benchmarks.dispatching import without_dispatch
+from benchmarks.models import Numbered, Row
+from benchmarks.report import Cell, Goal, Result
+from benchmarks.sizes import Sizes
+from benchmarks.timing import median, seconds
+from synchro.compare import Request, digests, run
+from synchro.engine import identity
+
+#: REMOTE's primary key of a row with an automatic one is LOCAL's and so many more.
+_SHIFT = 7_000_000
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def measure(sizes: Sizes) -> Result:
+    """Measure all of it on as many rows as asked for."""
+    with without_dispatch():
+        _fill(sizes.rows)
+        rows = [*_equal(sizes), *_scattered(sizes), _initial_load(max(sizes.rows // 5, 100))]
+    figures = {str(row["what"]): row for row in rows}
+    return Result(
+        name="compare",
+        title=f"Comparing {sizes.rows:,} rows of 12 columns",
+        rows=rows,
+        goals=list(_goals(figures)),
+        details={"seconds": {name: row["seconds"] for name, row in figures.items()}},
+    )
+
+
+def _equal(sizes: Sizes) -> Iterator[dict[str, Cell]]:
+    contenders: dict[str, Callable[[], int]] = {
+        "equal, same keys: synchro": lambda: _compare(Numbered),
+        "equal, same keys: reladiff": _reladiff,
+        "equal, mapped keys: synchro": lambda: _compare(Row),
+        "equal, same keys, row by row": lambda: _row_by_row(Numbered),
+        "equal, mapped keys, row by row": lambda: _row_by_row(Row),
+    }
+    for what, contender in contenders.items():
+        yield _measured(what, contender, sizes, expected=0)
+
+
+def _scattered(sizes: Sizes) -> Iterator[dict[str, Cell]]:
+    """Change every thousandth row."""
+    for model in (Numbered, Row):
+        execute(LOCAL, f"UPDATE {model._meta.db_table} SET quantity = -1 WHERE id %% 1000 = 500")
+    settle()
+    expected = len(range(500, sizes.rows + 1, 1000))
+    contenders: dict[str, Callable[[], int]] = {
+        "0.1% differ, same keys: synchro": lambda: _compare(Numbered),
+        "0.1% differ, same keys: reladiff": _reladiff,
+        "0.1% differ, mapped keys: synchro": lambda: _compare(Row),
+    }
+    for what, contender in contenders.items():
+        yield _measured(what, contender, sizes, expected=expected)
+    once = Sizes(sizes.rows, 1)
+    yield _measured("0.1% differ, mapped keys: repaired", lambda: _compare(Row, dry_run=False), once, expected=expected)
+
+
+def _initial_load(count: int) -> dict[str, Cell]:
+    """Let an empty REMOTE get LOCAL's rows."""
+    empty()
+    _insert(LOCAL, Row, count)
+    settle()
+    row = _measured("initial load", lambda: _compare(Row, dry_run=False), Sizes(count, 1), expected=count)
+    if fetch(REMOTE, "SELECT count(*) FROM benchmarks_row") != (count,):
+        raise AssertionError("Not all rows have been loaded.")
+    return row
+
+
+def _measured(what: str, contender: Callable[[], int], sizes: Sizes, *, expected: int) -> dict[str, Cell]:
+    times, found = [], []
+    _CLEAR.write_text("5")  # forget the peak so far
+    for _ in range(sizes.repeat):
+        times.append(seconds(lambda: found.append(contender())))
+    if set(found) != {expected}:
+        raise AssertionError(f"{what}: found {found} differences, not {expected}.")
+    return {
+        "what": what,
+        "seconds": median(times),
+        "rows/s": sizes.rows / median(times),
+        "peak of client MB": _peak(),
+    }
+
+
+def _compare(model: type[Any], *, dry_run: bool = True) -> int:
+    (tally,) = run(Request(models=(model._meta.label,), dry_run=dry_run), restart=True)
+    if tally.error or tally.failed or tally.skipped:
+        raise AssertionError(str(tally))
+    return tally.differences
+
+
+def _row_by_row(model: type[Any]) -> int:
+    with mock.patch.object(digests, "plan", return_value=None):
+        return _compare(model)
+
+
+def _reladiff() -> int:
+    names = tuple(field.column for field in Numbered._meta.local_concrete_fields if not field.primary_key)
+    tables = [
+        reladiff.connect_to_table(_url(alias), "benchmarks_numbered", "id", extra_columns=names)
+        for alias in (LOCAL, REMOTE)
+    ]
+    try:
+        return len({key for _, (key, *_) in reladiff.diff_tables(*tables)})
+    finally:
+        for table in tables:
+            table.database.close()
+
+
+def _url(alias: str) -> str:
+    options = connections[alias].settings_dict
+    login = f"{options['USER']}:{options['PASSWORD']}" if options["PASSWORD"] else options["USER"]
+    return f"postgresql://{login}@{options['HOST'] or 'localhost'}:{options['PORT'] or 5432}/{options['NAME']}"
+
+
+def _peak() -> float:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+# The rows
+
+
+def _fill(count: int) -> None:
+    """Let both sides have the same rows, and remember which row of REMOTE is whose."""
+    empty()
+    for model, shift in ((Numbered, 0), (Row, _SHIFT)):
+        _insert(LOCAL, model, count)
+        _insert(REMOTE, model, count, shift=shift)
+        _refer(LOCAL, REMOTE, model, count, own=0, other=shift)
+        _refer(REMOTE, LOCAL, model, count, own=shift, other=0)
+    settle()
+
+
+def _insert(alias: str, model: type[Any], count: int, *, shift: int = 0) -> None:
+    execute(
+        alias,
+        f"""
+        INSERT INTO {model._meta.db_table}
+            (id, code, name, email, description, quantity, price, weight, active, day, created, changed)
+        SELECT n + %s, 'article-' || n, 'An article with the number ' || n, 'supplier-' || n %% 500 || '@example.com',
+            n || repeat(' Some words about this article.', 6), n, n %% 100000 / 100.0, n / 7.0::float8, n %% 3 > 0,
+            date '2026-01-01' + n %% 365, timestamptz '2026-01-01 12:00+00' + n * interval '1.000001 s',
+            timestamptz '2026-06-01 12:00+00' + n * interval '1.000001 s'
+        FROM generate_series(1, %s) n
+        """,
+        shift,
+        count,
+    )
+    if shift == 0 and model is Row:
+        execute(alias, "SELECT setval(pg_get_serial_sequence('benchmarks_row', 'id'), %s)", count)
+
+
+def _refer(alias: str, peer: str, model: type[Any], count: int, *, own: int, other: int) -> None:
+    execute(
+        alias,
+        """
+        INSERT INTO synchro_reference (content_type_id, peer, local_object_id, remote_object_id)
+        SELECT %s, %s::uuid, (n + %s)::text, (n + %s)::text FROM generate_series(1, %s) n
+        """,
+        ContentType.objects.db_manager(alias).get_for_model(model).pk,
+        str(identity(peer)),
+        own,
+        other,
+        count,
+    )
+
+
+def _goals(figures: dict[str, dict[str, Cell]]) -> Iterator[Goal]:
+    def time(what: str) -> float:
+        return float(figures[what]["seconds"])
+
+    equal, scattered = time("equal, same keys: reladiff"), time("0.1% differ, same keys: reladiff")
+    yield Goal("equal, same keys: times reladiff", time("equal, same keys: synchro") / equal, most=1.0)
+    yield Goal("equal, mapped keys: times reladiff", time("equal, mapped keys: synchro") / equal, most=1.5)
+    yield Goal("0.1% differ: times reladiff", time("0.1% differ, same keys: synchro") / scattered, most=0.5)
+    rate = float(figures["equal, same keys, row by row"]["rows/s"])
+    yield Goal("row by row: rows/s", rate, least=50_000)
+    checksums = [figures[what] for what in figures if what.startswith("equal") and what.endswith("synchro")]
+    yield Goal("checksums: MB of the client", max(float(row["peak of client MB"]) for row in checksums), most=100)
+    yield Goal("initial load: rows/s", float(figures["initial load"]["rows/s"]), least=5000)
