@@ -58,11 +58,16 @@ def assert_not_on_remote(model: type[Model], **lookup: Any) -> None:
 def assert_in_step(*models: type[Model]) -> None:
     """LOCAL and REMOTE have the same objects of these models, no more and no less, and nothing is pending."""
     assert_nothing_pending()
+    assert_same_objects(*models)
+    assert_references_agree()
+
+
+def assert_same_objects(*models: type[Model]) -> None:
+    """LOCAL and REMOTE have the same objects of these models, no more and no less."""
     identities = _Identities()
     for model in models:
         here, there = (identities.snapshots(model, using) for using in (identities.local, identities.remote))
         assert there == here, f"{model._meta.label} differs"
-    assert_references_agree()
 
 
 def assert_references_agree() -> None:

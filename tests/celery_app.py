@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import os
+import signal
+from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
+from django.db.models.signals import pre_save
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
 app = Celery("tests", set_as_current=True)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@signals.worker_init.connect
+def mutate(**kwargs: Any) -> None:
+    """Let a worker break the protocol, or stand still now and then, where a test of the tests wants that."""
+    from tests import mutants  # needs the models
+
+    mutants.mutate_worker()
+
+
+KILLER = os.environ.get("SYNCHRO_TEST_KILLER")
+
+
+def kill(instance: Any, **kwargs: Any) -> None:
+    """End the process as the kernel does that is short of memory, when it copies a certain shipment."""
+    if instance.number == KILLER:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if KILLER:
+    pre_save.connect(kill, sender="handlers.Shipment")

@@ -6,12 +6,15 @@ No transaction wraps a test: deferred constraints, threads, workers and hooks on
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 from pytest_django import DjangoDbBlocker
 
 from tests.databases import VENDORS, Pair, all_pairs, drop_all, prepare, vendor_of
+from tests.running import Queued
 
 pytest.register_assert_rewrite("tests.assertions")
 
@@ -24,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "postgres: needs PostgreSQL")
     config.addinivalue_line("markers", "mariadb: needs MariaDB or MySQL")
     config.addinivalue_line("markers", "redis: needs Redis, and starts processes")
+    config.addinivalue_line("markers", "mutants: breaks the protocol in real processes, and takes minutes")
 
 
 def _param(pair: Pair) -> object:
@@ -92,7 +96,29 @@ def bare_pair(request: pytest.FixtureRequest, unblocked: None) -> Iterator[Pair]
     yield from _open(request.param)
 
 
+@pytest.fixture
+def stale_type(sqlite_pair: Pair) -> Iterator[ContentType]:
+    """The content type of a model that is no longer installed."""
+    stale = ContentType.objects.create(app_label="shop", model="bygone")
+    yield stale
+    stale.delete()
+
+
 PAIR_FIXTURES = ("pair", "each_vendor", "every_pair", "sqlite_pair", "postgres_pair", "bare_pair")
+
+
+@pytest.fixture
+def queued(monkeypatch: pytest.MonkeyPatch) -> Queued:
+    """The tasks that are published from now on; no broker gets them."""
+    found: Queued = []
+
+    def publish(task: Any, calls: Any, **options: Any) -> bool:
+        if calls:
+            found.append((task.name, list(calls)))
+        return True
+
+    monkeypatch.setattr("synchro_tasks.publisher.publish", publish)
+    return found
 
 
 @pytest.fixture

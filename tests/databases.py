@@ -8,10 +8,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.apps import apps
 from django.conf import settings
+from django.contrib.postgres.signals import get_hstore_oids
 from django.core.management import call_command
 from django.core.management.sql import emit_post_migrate_signal
 from django.db import connections, router, transaction
@@ -19,6 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 from django.test import override_settings
 
+from synchro.engine import holds
 from tests import servers
 
 VENDORS = ("sqlite", "postgres", "mariadb")
@@ -27,7 +31,7 @@ VENDORS = ("sqlite", "postgres", "mariadb")
 KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
 
 #: The first automatic pk on the second database of each vendor: a copied pk must not be right by accident.
-FIRST_PK = {"a": 1, "b": 1001, "bare": 2001}
+FIRST_PK = {"a": 1, "b": 1001, "bare": 2001, "local": 1, "remote": 1001}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,31 @@ def prepare(alias: str) -> None:
     empty(alias)
 
 
+def add(alias: str, server: dict[str, Any]) -> None:
+    """Let an alias name a database on a server that was not there when the settings were read."""
+    name = f"synchro_test_{settings.RUN}_{alias}"
+    connections.settings |= connections.configure_settings({"default": {}, alias: {**server, "NAME": name}}) | {
+        "default": connections.settings["default"]
+    }
+
+
+def forget(alias: str) -> None:
+    """Forget a database whose server is about to go."""
+    for connection in connections.all(initialized_only=True):
+        if connection.alias == alias:
+            connection.close()
+    connections.settings.pop(alias)
+    _created.pop(alias, None)
+
+
+def discard(alias: str) -> None:
+    """Have an SQLite database made anew for the next test: this one is not what it was made as."""
+    connections[alias].close()
+    Path(connections[alias].settings_dict["NAME"]).unlink()
+    del _created[alias]
+    apps.get_model("contenttypes", "ContentType").objects.clear_cache()
+
+
 def drop_all() -> None:
     """Drop every database that this run has made."""
     connections.close_all()
@@ -84,6 +113,7 @@ def drop_all() -> None:
 
 def empty(alias: str) -> None:
     """Delete all rows but those of content types, permissions and migrations, and restart the automatic pks."""
+    holds._met.clear()  # as in a new process
     connection = connections[alias]
     connection._synchro_identity = None, None  # type: ignore[attr-defined]  # as after a restore, which ends connections
     filled = _filled_tables(connection)
@@ -114,12 +144,29 @@ def _create(alias: str) -> None:
     _on_server(alias, "DROP DATABASE IF EXISTS {name}")
     _on_server(alias, "CREATE DATABASE {name}" + suffix)
     connection = connections[alias]
+    has_hstore = connection.vendor == "postgresql" and _add_hstore(connection)
     call_command("migrate", database=alias, verbosity=0, interactive=False)
     with connection.schema_editor() as editor:
         for model in _models_without_migrations(alias):
-            editor.create_model(model)
+            if has_hstore or model._meta.label != "arrays.Mapped":
+                editor.create_model(model)
     _created[alias] = [table for table in connection.introspection.table_names() if table not in KEPT_TABLES]
     _shift_pks(connection)
+
+
+def _add_hstore(connection: BaseDatabaseWrapper) -> bool:
+    """Add the extension if the server has it, and tell whether it has.
+
+    Connects anew: Django asks each new connection once for the type's number.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'hstore'")
+        if cursor.fetchone() is None:
+            return False
+        cursor.execute("CREATE EXTENSION hstore")
+    connection.close()
+    get_hstore_oids.cache_clear()  # type: ignore[attr-defined]
+    return True
 
 
 def _shift_pks(connection: BaseDatabaseWrapper) -> None:

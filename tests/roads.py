@@ -16,7 +16,7 @@ Road = Callable[[], None]
 def sync() -> engine.Report:
     """Bring everything in one run; nothing may fail."""
     report = engine.sync_pending()
-    assert report.failures == ()
+    assert report.failures == (), report.failures
     return report
 
 

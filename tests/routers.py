@@ -21,6 +21,8 @@ class LocalRouter:
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
         if db.endswith("_bare") and app_label in {"synchro", "synchro_tasks"}:
             return False
+        if app_label == "arrays" and not db.startswith("postgres"):
+            return False
         return None
 
     def _local(self, instance: Model | None = None, **hints: Any) -> str:

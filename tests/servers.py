@@ -22,22 +22,27 @@ def postgres() -> dict[str, Any] | None:
     """Return the connection settings of PostgreSQL without the database's name; None if it does not answer."""
     try:
         import psycopg
-        from psycopg.conninfo import conninfo_to_dict
 
-        parts: dict[str, Any] = conninfo_to_dict(POSTGRES_URL)
         with psycopg.connect(POSTGRES_URL, connect_timeout=PATIENCE):
             pass
     except Exception as error:  # the driver is missing, the URL is wrong, nobody answers: all mean "not here"
         missing["postgres"] = f"PostgreSQL at {POSTGRES_URL}: {error}"
         return None
+    # A test's data need not survive a power failure.
+    return {**postgres_at(POSTGRES_URL), "OPTIONS": {"options": "-c synchronous_commit=off"}}
+
+
+def postgres_at(url: str) -> dict[str, Any]:
+    """Return the connection settings of the PostgreSQL at an address without the database's name."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    parts: dict[str, Any] = conninfo_to_dict(url)
     return {
         "ENGINE": "django.db.backends.postgresql",
         "HOST": parts.get("host", ""),
         "PORT": str(parts.get("port", "")),
         "USER": parts.get("user", ""),
         "PASSWORD": parts.get("password", ""),
-        # A test's data need not survive a power failure.
-        "OPTIONS": {"options": "-c synchronous_commit=off"},
     }
 
 

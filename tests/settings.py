@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.postgres",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
@@ -40,6 +41,7 @@ INSTALLED_APPS = [
     "synchro_tasks",
     "tests.shop",
     "tests.values",
+    "tests.arrays",
     "tests.handlers",
     "tests.unwatched",
 ]
@@ -66,7 +68,7 @@ TEMPLATES = [
 ]
 
 #: Apps whose tables are made straight from their models.
-TEST_APPS = ["shop", "values", "handlers", "unwatched"]
+TEST_APPS = ["shop", "values", "arrays", "handlers", "unwatched"]
 MIGRATION_MODULES = dict.fromkeys(TEST_APPS)
 
 
@@ -91,14 +93,22 @@ for _side in ("a", "b", "bare"):
         if _server is not None:
             DATABASES[f"{_vendor}_{_side}"] = {**_server, "NAME": f"synchro_test_{RUN}_{_vendor}_{_side}"}
 
+# Servers that one test run has for itself, so that it may stop them: LOCAL's and REMOTE's.
+for _side in ("local", "remote"):
+    if _url := os.environ.get(f"SYNCHRO_TEST_{_side.upper()}_SERVER"):
+        _name = f"synchro_test_{RUN}_postgres_{_side}"
+        DATABASES[f"postgres_{_side}"] = {**servers.postgres_at(_url), "NAME": _name}
+
 DATABASE_ROUTERS = ["tests.routers.LocalRouter"]
 
 SYNCHRO_LOCAL = os.environ.get("SYNCHRO_TEST_LOCAL", "sqlite_a")
 SYNCHRO_REMOTE = os.environ.get("SYNCHRO_TEST_REMOTE", "sqlite_b")
+SYNCHRO_MAX_ATTEMPTS = int(os.environ.get("SYNCHRO_TEST_MAX_ATTEMPTS", "10"))
 SYNCHRO_MODELS = ["shop", "values", "handlers"]
 
 # As the documentation recommends it: every task runs at least once.
 CELERY_BROKER_URL = os.environ.get("SYNCHRO_TEST_BROKER", "memory://")
+SYNCHRO_TASK_QUEUE = os.environ.get("SYNCHRO_TEST_QUEUE")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"visibility_timeout": 900, "unacked_restore_throttle": 1}
 if "SYNCHRO_TEST_PREFIX" in os.environ:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from redis import Redis
 
 from synchro_tasks import publisher
 from tests.databases import Pair
+from tests.private import PrivateServers
 
 PATIENCE = 60  # seconds until a process that does not do what it should fails the test
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,9 +121,12 @@ class Site:
         self.processes.append(process)
         return process
 
-    def start_worker(self, name: str = "worker", *, concurrency: int = 1, ready: bool = True, **env: str) -> Process:
-        """Start a Celery worker and wait until it takes tasks."""
+    def start_worker(
+        self, name: str = "worker", *more: str, concurrency: int = 1, ready: bool = True, **env: str
+    ) -> Process:
+        """Start a Celery worker, with more options, and wait until it takes tasks."""
         options = ["--hostname", f"{name}@test", "--concurrency", str(concurrency), "--loglevel", "INFO"]
+        options += ["--without-mingle", *more]
         worker = self.start(name, "celery", "-A", "tests.celery_app", "worker", *options, **env)
         if ready:
             worker.wait_for(f"{name}@test ready.")
@@ -157,11 +162,40 @@ class Site:
         with Redis.from_url(self.broker) as redis:
             return int(redis.llen(f"{self.prefix}{queue}"))
 
+    def queued_tasks(self) -> list[str]:
+        """Return the names of the tasks that no worker has taken."""
+        with Redis.from_url(self.broker) as redis:
+            return [json.loads(message)["headers"]["task"] for message in redis.lrange(f"{self.prefix}celery", 0, -1)]
+
     def close(self) -> None:
         """End every process and leave nothing in the broker."""
         for process in self.processes:
             process.stop()
         self.forget_messages()
+
+
+@dataclass(kw_only=True)
+class PrivateSite(Site):
+    """A project whose servers belong to it alone."""
+
+    servers: PrivateServers
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a child process to use this site."""
+        return {**super().environment, **self.servers.environment}
+
+    def close(self) -> None:
+        """Kill every process: its data is thrown away."""
+        for process in self.processes:
+            process.kill()
+        if self.servers.redis.is_running:
+            self.flush_broker()
+
+    def flush_broker(self) -> None:
+        """Let the broker forget everything, also what does not belong to the queue."""
+        with Redis.from_url(self.broker) as redis:
+            redis.flushall()
 
 
 def connect_app(app: Any, broker: str, **transport_options: Any) -> None:

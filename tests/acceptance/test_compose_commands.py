@@ -64,6 +64,8 @@ class Example:
         assert set(addresses) <= set(values)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         image = {"PATH": path, "PYTHONPATH": str(ROOT), "HOSTNAME": socket.gethostname()}
+        if "FLOWER_DB" in values:
+            values["FLOWER_DB"] = str(self.logs / "flower")
         return {**inherited(), **image, **values, **addresses}
 
     def here(self, text: str) -> str:

@@ -4,78 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from django.core.management.sql import emit_post_migrate_signal
 from django.db import connections, transaction
-from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from synchro.models import Attempt, ChangeLog
 from tests import factories
-from tests.acceptance.processes import Process, Site, wait_until
+from tests.acceptance.processes import Site, wait_until
+from tests.acceptance.steps import (
+    children,
+    remote_held_up,
+    save_articles,
+    start_beat,
+    wait_until_a_worker_writes,
+    wait_until_nothing_is_pending,
+    waiting_backends,
+)
 from tests.assertions import assert_in_step, assert_same_on_remote
 from tests.shop.models import Article, Tag
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
-
-
-def wait_until_nothing_is_pending(site: Site) -> None:
-    try:
-        wait_until(lambda: not ChangeLog.objects.pending().exists(), "nothing is pending")
-    except AssertionError as error:
-        for process in site.processes:
-            error.add_note(f"{process.name}:\n{process.log[-3000:]}")
-        raise
-
-
-def save_articles(count: int) -> list[Article]:
-    """Save objects, each in a transaction of its own."""
-    return [factories.article() for _ in range(count)]
-
-
-@contextmanager
-def remote_held_up(site: Site) -> Iterator[None]:
-    """Let every write of an article on REMOTE wait until the block ends."""
-    other = connections[site.pair.remote].copy()
-    other.set_autocommit(False)
-    with other.cursor() as cursor:
-        cursor.execute(f"LOCK TABLE {Article._meta.db_table} IN EXCLUSIVE MODE")
-    try:
-        yield
-    finally:
-        other.rollback()
-        other.close()
-
-
-def waiting_backends(site: Site) -> list[int]:
-    """Return the processes of REMOTE's server that wait for a lock."""
-    connection = connections[site.pair.remote]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        return [pid for (pid,) in cursor.fetchall()]
-
-
-def wait_until_a_worker_writes(site: Site) -> None:
-    wait_until(lambda: waiting_backends(site), "a worker is in the middle of writing")
-
-
-def children(process: Process) -> list[int]:
-    pid = process.popen.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def start_beat(site: Site) -> Process:
-    """Start beat with the entry that migrate makes, every second instead of every minute."""
-    emit_post_migrate_signal(verbosity=0, interactive=False, db=site.pair.local)
-    every_second = IntervalSchedule.objects.create(every=1, period=IntervalSchedule.SECONDS)
-    assert PeriodicTask.objects.update(interval=every_second) == 1
-    PeriodicTasks.update_changed()
-    return site.start_beat()
 
 
 def test_what_is_saved_changed_and_deleted_arrives(site: Site) -> None:
@@ -188,7 +136,7 @@ def test_a_connection_to_remote_that_is_lost_while_writing_is_retried(site: Site
         (article,) = save_articles(1)
         wait_until_a_worker_writes(site)
         with connections[site.pair.remote].cursor() as cursor:
-            for pid in waiting_backends(site):
+            for pid in waiting_backends(site.pair.remote):
                 cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
         worker.wait_for("retry: Retry in")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.models import ContentType
+from django.db import connections
 from django.db.models import Model
 from django.http import HttpRequest
 from django.test import Client, override_settings
@@ -21,6 +21,7 @@ from synchro.models import Attempt, ChangeLog, Reference
 from tests import factories
 from tests.databases import Pair
 from tests.queries import queries
+from tests.rows import attempt, entry, reference
 from tests.shop.models import Article, Haunted, Product, Seat, Tag
 
 MODELS = (ChangeLog, Attempt, Reference)
@@ -50,32 +51,7 @@ def listed(client: Client, model: type[Model], /, **parameters: Any) -> set[Any]
     return {row.pk for row in response.context["cl"].result_list}
 
 
-def entry(model: type[Model] = Article, object_id: str = "1", **values: Any) -> ChangeLog:
-    content_type = ContentType.objects.get_for_model(model)
-    return factories.make(ChangeLog, **{"content_type": content_type, "object_id": object_id, "action": 1, **values})
-
-
-def attempt(model: type[Model] = Article, object_id: str = "1", **values: Any) -> Attempt:
-    content_type = ContentType.objects.get_for_model(model)
-    defaults = {"error": "IntegrityError", "message": "It is taken.", "traceback": "File engine.py, line 1"}
-    return factories.make(Attempt, **{"content_type": content_type, "object_id": object_id, **defaults, **values})
-
-
-def reference(model: type[Model] = Article, **values: Any) -> Reference:
-    content_type = ContentType.objects.get_for_model(model)
-    defaults = {"peer": uuid.uuid4(), "local_object_id": "1", "remote_object_id": "1001"}
-    return factories.make(Reference, **{"content_type": content_type, **defaults, **values})
-
-
 MAKERS = (entry, attempt, reference)
-
-
-@pytest.fixture
-def stale_type(sqlite_pair: Pair) -> Iterator[ContentType]:
-    """The content type of a model that is no longer installed."""
-    stale = ContentType.objects.create(app_label="shop", model="bygone")
-    yield stale
-    stale.delete()
 
 
 # Reading
@@ -162,6 +138,7 @@ def test_markup_in_data_is_shown_as_text(admin_client: Client) -> None:
     for row in rows:
         for url in (list_url(type(row)), detail_url(row)):
             assert markup not in page(admin_client, url)
+    assert markup not in page(admin_client, f"{reverse('admin:synchro_changelog_object')}?model=shop.Tag&pk={markup}")
 
 
 # Who may do what
@@ -193,20 +170,54 @@ def test_viewing_needs_its_permission(client: Client, sqlite_pair: Pair, make: A
 
 
 def test_own_permissions_exist(sqlite_pair: Pair) -> None:
-    own = Permission.objects.filter(content_type__app_label="synchro", codename__in=["synchronize", "reset"])
+    own = Permission.objects.filter(content_type__app_label="synchro")
 
-    assert {each.name for each in own} == {"Can synchronize", "Can reset the synchronization"}
+    assert {each.codename for each in own} == {
+        "view_changelog",
+        "view_attempt",
+        "view_reference",
+        "synchronize",
+        "reset",
+        "retry",
+        "discard",
+    }
 
 
 # Filters and search
 
 
-def test_filter_by_state_and_action(admin_client: Client) -> None:
-    failed = entry(state=State.FAILED)
-    deleted = entry(action=Action.DELETE)
+def test_filter_by_state(admin_client: Client) -> None:
+    rows = {
+        "new": entry(),
+        "retrying": entry(attempts=1, next_attempt_at=factories.moment()),
+        "waiting": entry(next_attempt_at=factories.moment()),
+        **{state.name.lower(): entry(state=state) for state in State if state != State.PENDING},
+    }
 
-    assert listed(admin_client, ChangeLog, state__exact=State.FAILED.value) == {failed.pk}
-    assert listed(admin_client, ChangeLog, action__exact=Action.DELETE.value) == {deleted.pk}
+    for name, row in rows.items():
+        if name != "new":
+            assert listed(admin_client, ChangeLog, **{"is": name}) == {row.pk}
+    assert listed(admin_client, ChangeLog, **{"is": "pending"}) == {
+        rows[name].pk for name in ("new", "retrying", "waiting")
+    }
+    assert listed(admin_client, ChangeLog, **{"is": "nonsense"}) == {row.pk for row in rows.values()}
+
+
+def test_what_lost_is_told_where_it_was_made(admin_client: Client, sqlite_pair: Pair) -> None:
+    article = factories.article(title="0")
+    engine.sync_pending()
+    article.title = "ours"
+    article.save()
+    with sqlite_pair.reversed.active():
+        theirs = Article.objects.get()
+        theirs.title = "theirs"
+        theirs.save()
+    engine.sync_pending()
+
+    skipped = page(admin_client, list_url(ChangeLog, **{"is": "skipped"}))
+
+    assert skipped.count("REMOTE changed the object later") == 1
+    assert "Lost here: title." in page(admin_client, detail_url(ChangeLog.objects.skipped().get()))
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -358,3 +369,67 @@ def test_an_object_without_a_page_is_not_linked(admin_client: Client, model: typ
     assert "/change/" not in page(admin_client, list_url(ChangeLog)).partition('id="result_list"')[2].replace(
         detail_url(ChangeLog.objects.get()), ""
     )
+
+
+# Long logs
+
+
+def test_a_list_ends_somewhere_and_says_so(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synchro.admin._LISTED", 2)
+    monkeypatch.setattr(admin.site.get_model_admin(ChangeLog), "list_per_page", 1)
+    rows = [entry(object_id=str(number)) for number in range(3)]
+
+    found = page(admin_client, list_url(ChangeLog))
+
+    assert "Only the newest 2 rows are listed here." in found
+    assert listed(admin_client, ChangeLog, p=2) == {rows[1].pk}
+    assert admin_client.get(list_url(ChangeLog, p=3)).status_code == 302
+    assert "Only the newest" not in page(admin_client, list_url(ChangeLog, q="1"))
+
+
+def test_lists_read_no_more_of_a_long_log(postgres_pair: Pair, client: Client) -> None:
+    """PostgreSQL tells how many blocks it touches; each table of 100,000 rows has more than 1,000.
+
+    A search looks into the index once for each of some 60 content types, of references twice.
+    """
+    client.force_login(User.objects.create_superuser("admin"))
+    fill(postgres_pair)
+    urls = [
+        *(list_url(model) for model in MODELS),
+        *(list_url(model, q="77") for model in MODELS),
+        *(list_url(ChangeLog, **{"is": name}) for name in ("pending", "retrying", "failed", "synced")),
+        list_url(ChangeLog, model="shop.Tag", **{"is": "failed"}),
+        detail_url(ChangeLog.objects.latest("pk")),
+    ]
+    with queries(postgres_pair.local) as found:
+        for url in urls:
+            page(client, url)
+    asked = [each for each in found if each.startswith("SELECT") and "synchro_" in each]
+
+    assert len(asked) > 20
+    assert {sql: count for sql in asked if (count := blocks_of(postgres_pair, sql)) > 700} == {}
+
+
+def fill(pair: Pair) -> None:
+    """Fill the three tables with rows of articles, the log with synced entries."""
+    content_type = ContentType.objects.get_for_model(Article).pk
+    tables = {
+        "changelog": ("action, state, attempts, reason, date", "2, 2, 0, '', now()"),
+        "attempt": ("error, message, traceback, task_id, date", "'', '', '', '', now()"),
+        "reference": ("peer, remote_object_id", f"'{uuid.UUID(int=5)}', number"),
+    }
+    with connections[pair.local].cursor() as cursor:
+        for table, (names, values) in tables.items():
+            object_id = "local_object_id" if table == "reference" else "object_id"
+            cursor.execute(
+                f"INSERT INTO synchro_{table} (content_type_id, {object_id}, {names}) "
+                f"SELECT {content_type}, number::text, {values} FROM generate_series(1, 100000) number"
+            )
+            cursor.execute(f"VACUUM ANALYZE synchro_{table}")
+
+
+def blocks_of(pair: Pair, sql: str) -> int:
+    with connections[pair.local].cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql.replace('%', '%%')}")
+        plan = cursor.fetchone()[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

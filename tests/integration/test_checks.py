@@ -54,7 +54,7 @@ def test_ids_are_used_once() -> None:
     docstrings = [str(check.__doc__) for check in (*synchro_checks._ALWAYS, *synchro_checks._WITH_DATABASES)]
     used = [each for docstring in docstrings for each in re.findall(r"\b[EW]\d{3}\b", docstring)]
 
-    assert len(used) == len(set(used)) == 16
+    assert len(used) == len(set(used)) == 20
 
 
 # Settings
@@ -114,6 +114,10 @@ def test_e004_the_skipped_fields_are_no_tuple(value: Any, monkeypatch: pytest.Mo
         ("E008", "SYNCHRO_BATCH_SIZE", 0),
         ("E009", "SYNCHRO_MAX_ATTEMPTS", None),
         ("E010", "SYNCHRO_LOG_RETENTION", "30"),
+        ("E011", "SYNCHRO_REMOTE_CASCADE", "yes"),
+        ("E012", "SYNCHRO_LOG_VALUES", "yes"),
+        ("E013", "SYNCHRO_TASK_QUEUE", ""),
+        ("E014", "SYNCHRO_TASK_EXPIRES", "1 h"),
     ],
 )
 def test_a_setting_is_rubbish(number: str, setting: str, value: Any) -> None:
@@ -127,9 +131,9 @@ def test_a_setting_is_rubbish(number: str, setting: str, value: Any) -> None:
 def test_everything_is_wrong_at_once() -> None:
     """No check stumbles over what another one is there to tell."""
     rubbish = object()
-    names = ("LOCAL", "REMOTE", "MODELS", "ALLOW_RESET", "DEBUG", "BATCH_SIZE", "MAX_ATTEMPTS", "LOG_RETENTION")
-    with override_settings(**{f"SYNCHRO_{name}": rubbish for name in names}):
-        expected = {f"synchro.E{number:03}" for number in (1, 2, 5, 6, 7, 8, 9, 10)}
+    names = "LOCAL REMOTE MODELS ALLOW_RESET DEBUG BATCH_SIZE MAX_ATTEMPTS LOG_RETENTION REMOTE_CASCADE LOG_VALUES"
+    with override_settings(**{f"SYNCHRO_{name}": rubbish for name in f"{names} TASK_QUEUE TASK_EXPIRES".split()}):
+        expected = {f"synchro.E{number:03}" for number in (1, 2, *range(5, 15))}
 
         assert ids(databases=["sqlite_a", "sqlite_b"]) == expected
 

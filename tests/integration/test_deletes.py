@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
+from django.db import connections
 from django.db.models import Model, ProtectedError
+from django.db.models.signals import pre_delete
+from django.test import override_settings
 
 from synchro import DisableSynchroLog, engine
 from synchro.models import Attempt, ChangeLog, Reference
@@ -43,6 +48,7 @@ from tests.shop.models import (
     Tag,
     Team,
 )
+from tests.threads import PATIENCE, in_thread
 
 # Before the first sync
 
@@ -185,6 +191,84 @@ def test_rows_that_exist_only_on_remote_hold_a_delete_back(each_vendor: Pair) ->
     sync()
 
     assert_in_step(Country, City)
+
+
+@override_settings(SYNCHRO_REMOTE_CASCADE=True)
+@pytest.mark.parametrize("bring", ROADS)
+def test_remote_cascades_to_rows_of_its_own(each_vendor: Pair, bring: Road) -> None:
+    """What Django's delete does there: some go, with what hangs on them, some lose the key; nobody else is touched."""
+    shelf, other = factories.make(Shelf), factories.make(Shelf)
+    bin_of_other = factories.make(Bin, shelf=other)
+    sync()
+    for model in (Bin, Box, Crate):
+        for target in (shelf, other):
+            factories.make(model, shelf=counterpart(target), using=each_vendor.remote)
+    shelf.delete()
+
+    bring()
+
+    copy = counterpart(other)
+    assert list(Shelf.objects.using(each_vendor.remote).all()) == [copy]
+    assert [each.shelf_id for each in Bin.objects.using(each_vendor.remote).all()] == [copy.pk] * 2
+    for model in (Box, Crate):
+        keys = [each.shelf_id for each in model._base_manager.using(each_vendor.remote).order_by("pk")]
+        assert keys == [None, copy.pk]
+    assert_same_on_remote(bin_of_other)
+    assert_nothing_pending()
+
+
+@override_settings(SYNCHRO_REMOTE_CASCADE=True)
+def test_remote_cascades_further_down(pair: Pair) -> None:
+    root = factories.make(Category, name="root")
+    sync()
+    branch = factories.make(Category, name="branch", parent=counterpart(root), using=pair.remote)
+    factories.make(Category, name="leaf", parent=branch, using=pair.remote)
+    root.delete()
+
+    sync()
+
+    assert not Category.objects.using(pair.remote).exists()
+
+
+@override_settings(SYNCHRO_REMOTE_CASCADE=True)
+@pytest.mark.parametrize("model", [Safe, Rack])
+def test_rows_of_remote_protect_also_where_it_cascades(pair: Pair, model: type[Model]) -> None:
+    shelf, other = factories.make(Shelf), factories.make(Shelf)
+    sync()
+    theirs = factories.make(model, shelf=counterpart(shelf), using=pair.remote)
+    shelf.delete()
+    other.delete()
+
+    (failure,) = engine.sync_pending().failures
+
+    assert failure.error == (
+        f"Rows that exist only on REMOTE protect the object ({model._meta.label}), so it is not deleted there. "
+        "Move or delete those rows on REMOTE."
+    )
+    assert Shelf.objects.using(pair.remote).count() == 1
+    theirs.delete(using=pair.remote)
+    sync()
+    assert not Shelf.objects.using(pair.remote).exists()
+
+
+@override_settings(SYNCHRO_REMOTE_CASCADE=True)
+def test_a_cascade_leaves_ours_to_their_own_entries(pair: Pair) -> None:
+    """A child that moved on LOCAL before its parent went is moved, not deleted and made again."""
+    old, new = factories.make(Shelf), factories.make(Shelf)
+    child = factories.make(Bin, shelf=old)
+    sync()
+    key = counterpart(child).pk
+    factories.make(Bin, shelf=counterpart(old), using=pair.remote)
+    child.shelf = new
+    child.save()
+    old.delete()
+
+    report = run_task("shop.Shelf", str(ChangeLog.objects.filter(action=ChangeLog.Action.DELETE).get().object_id))
+
+    assert report.failures == ()
+    assert counterpart(child).pk == key
+    assert Bin.objects.using(pair.remote).count() == 1
+    assert_nothing_pending()
 
 
 def test_rows_of_remote_in_two_tables_are_both_counted(pair: Pair) -> None:
@@ -456,6 +540,44 @@ def test_three_objects_in_a_circle_with_a_fourth_that_waits(each_vendor: Pair) -
     assert_in_step(Category)
 
 
+def remembered(pair: Pair, here: Model, there: Model) -> None:
+    """Let LOCAL remember a copy that was made by hand."""
+    content_type = ContentType.objects.get_for_model(here)
+    pks = {"local_object_id": here.pk, "remote_object_id": there.pk}
+    Reference.objects.create(content_type=content_type, peer=engine.identity(pair.remote), **pks)
+
+
+def made_on_both_sides(pair: Pair, make: Callable[..., list[Any]]) -> set[type[Model]]:
+    """Let both sides have copies of what no vendor but those that check on commit can bring; return the models."""
+    with DisableSynchroLog():
+        objects = make(using=pair.local)
+        for here, there in zip(objects, make(using=pair.remote), strict=True):
+            remembered(pair, here, there)
+    return {type(each) for each in objects}
+
+
+@pytest.mark.parametrize("bring", ROADS)
+@pytest.mark.parametrize("make", [factories.hen_and_egg, factories.two_folders])
+def test_objects_that_cannot_let_go_of_each_other(
+    each_vendor: Pair, make: Callable[..., list[Any]], bring: Road
+) -> None:
+    """Vendors that check on commit delete them together; elsewhere it is a clear failure, not an endless try."""
+    models = made_on_both_sides(each_vendor, make)
+    with connections[each_vendor.local].constraint_checks_disabled():
+        for model in models:
+            model._base_manager.all().delete()
+
+    if each_vendor.remote.startswith("mariadb"):
+        report = engine.sync_pending()
+        assert len(report.failures) == 2
+        assert "point to each other" in report.failures[0].error
+        assert all(model._base_manager.using(each_vendor.remote).exists() for model in models)
+    else:
+        bring()
+        assert_nothing_pending()
+        assert not any(model._base_manager.using(each_vendor.remote).exists() for model in models)
+
+
 # Outcomes
 
 
@@ -471,3 +593,30 @@ def test_a_delete_leaves_neither_references_nor_attempts(pair: Pair) -> None:
     assert Reference.objects.count() == Reference.objects.using(pair.remote).count() == 1
     assert Attempt.objects.count() == 0
     assert_in_step(Article)
+
+
+def test_an_object_that_comes_to_point_to_another_while_that_is_deleted(postgres_pair: Pair) -> None:
+    """Django empties its key after it has told which keys it will empty: nobody has logged that."""
+    manager, late = factories.employee(), factories.employee()
+    sync()
+
+    def point_to_it() -> None:
+        newest = Employee.objects.get(pk=late.pk)
+        newest.manager_id = manager.pk
+        newest.save()
+        sync()
+
+    def meanwhile(**kwargs: Any) -> None:
+        in_thread(point_to_it).result(PATIENCE)
+
+    pre_delete.connect(meanwhile, sender=Employee)
+    try:
+        manager.delete()
+    finally:
+        pre_delete.disconnect(meanwhile, sender=Employee)
+    late.refresh_from_db()
+    assert late.manager is None
+    sync()
+
+    assert_same_on_remote(late)
+    assert_in_step(Employee)

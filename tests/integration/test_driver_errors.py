@@ -11,8 +11,9 @@ from unittest import mock
 import pytest
 from django.db import DatabaseError, connections, transaction
 from django.db import Error as AnyDatabaseError
+from django.test import override_settings
 
-from synchro.engine.errors import describe, frames, is_contention, is_outage, is_transient
+from synchro.engine.errors import account, describe, frames, is_contention, is_outage, is_transient
 from tests import factories
 from tests.databases import Pair, vendor_of
 from tests.shop.models import Article, City, Employee, Haunted, Locker, Slot
@@ -173,6 +174,57 @@ def test_what_somebody_has_to_correct(each_vendor: Pair, fail: Callable[[str], N
     assert not is_transient(error)
     assert not is_outage(error)
     assert expected in assert_tells_nothing(error, alias)
+
+
+# Values of rows, for those who want them
+
+
+def not_null_beside_a_secret(using: str) -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute("INSERT INTO shop_article (title, text, words) VALUES (NULL, %s, 1)", [SECRET])
+
+
+@on_servers
+def test_a_key_that_is_taken_is_quoted_only_where_values_are_wanted(each_vendor: Pair) -> None:
+    error = caught(lambda: duplicate(each_vendor.remote))
+
+    assert "s3cr3t" not in str(account(error))
+    with override_settings(SYNCHRO_LOG_VALUES=True):
+        kept = account(error)
+    assert SECRET.split()[0] in kept.values
+    assert "s3cr3t" not in kept.message
+
+
+@on_servers
+@pytest.mark.parametrize("fail", [no_number, not_null_beside_a_secret, bad_syntax, refused_by_a_trigger])
+def test_what_is_no_key_is_never_quoted(each_vendor: Pair, fail: Callable[[str], None]) -> None:
+    """PostgreSQL would tell the whole row, with a password in it."""
+    error = caught(lambda: fail(each_vendor.remote))
+
+    with override_settings(SYNCHRO_LOG_VALUES=True):
+        assert "s3cr3t" not in str(account(error))
+
+
+@pytest.mark.parametrize("values", [True, False])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"HOST": "postgresql://me:s3cr3t@b.example/x y"},
+        {"PORT": "s3cr3t"},
+        {"PASSWORD": "s3cr3t", "OPTIONS": {"no_such_s3cr3t_option": "s3cr3t"}},
+        {"OPTIONS": {"options": "-c s3cr3t=1 -c s3cr3t"}},
+    ],
+    ids=["address", "port", "option", "server option"],
+)
+def test_connection_data_that_cannot_be_read_is_never_quoted(
+    postgres_pair: Pair, settings: dict[str, Any], values: bool
+) -> None:
+    alias = postgres_pair.remote
+    with settings_of(alias, **settings):
+        error = caught(lambda: ask(alias))
+    with override_settings(SYNCHRO_LOG_VALUES=values):
+        assert "s3cr3t" in str(error)
+        assert "s3cr3t" not in str(account(error))
 
 
 # What passes by itself

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.db.models import F
 from django.db.models.signals import ModelSignal, m2m_changed, post_delete, post_save, pre_delete, pre_save
 
@@ -50,6 +51,7 @@ class Call:
 
     signal: str
     arguments: dict[str, Any]
+    was_adding: bool
 
     @property
     def instance(self) -> Any:
@@ -64,7 +66,7 @@ def listen(connect: Connect, sender: Any, calls: list[Call]) -> None:
     for signal, name in NAMES.items():
 
         def note(name: str = name, **arguments: Any) -> None:
-            calls.append(Call(name, arguments))
+            calls.append(Call(name, arguments, arguments["instance"]._state.adding))
 
         connect(signal, sender, note)
 
@@ -95,6 +97,7 @@ def test_what_a_handler_gets_for_a_save(each_vendor: Pair, connect: Connect, bri
         assert call.arguments["raw"] is False
         assert call.arguments["update_fields"] is None
         assert call.instance._state.db == each_vendor.remote
+    assert [call.was_adding for call in (before, calls[0])] == [True, False]
     assert before.instance is after.instance
     assert after.instance.pk == calls[0].instance.pk == copy.pk
     assert after.instance.number == "1"
@@ -196,6 +199,7 @@ def test_a_multi_table_child(each_vendor: Pair, connect: Connect) -> None:
     express.save()
     sync()
     assert_same_on_remote(express)
+    assert {(call.instance.pk, call.instance.id) for call in calls[-2:]} == {(copy.pk, copy.pk)}
     express.delete()
     sync()
     assert [call.signal for call in calls if call.arguments["using"] == each_vendor.remote][-2:] == [
@@ -339,6 +343,23 @@ def test_a_handler_that_raises_fails_only_its_object(
     else:
         assert numbers == {f"{number}" for number in range(10)} - {"3"}
     assert bad.number == "3"
+
+
+def test_a_handler_that_finds_remote_gone(pair: Pair, connect: Connect) -> None:
+    """That is no fault of the object: the run ends, and no attempt is burnt."""
+
+    def lose(using: str, **kwargs: Any) -> None:
+        if using == pair.remote:
+            raise OperationalError("server closed the connection unexpectedly")
+
+    connect(post_save, Shipment, lose)
+    factories.shipment()
+
+    with pytest.raises(OperationalError):
+        engine.sync_pending()
+
+    assert Attempt.objects.count() == 0
+    assert ChangeLog.objects.pending().get().attempts == 0
 
 
 def test_a_handler_that_recovers(pair: Pair, connect: Connect) -> None:

@@ -363,7 +363,6 @@ def test_remote_restored_that_hands_out_keys_again_to_its_own_rows(sqlite_pair: 
     assert_nothing_pending()
 
 
-@pytest.mark.xfail(reason="the mirrors of what is only pointed to are not asked")
 def test_remote_restored_and_what_points_to_the_lost_rows(sqlite_pair: Pair, backup: Backup) -> None:
     """A child is never attached to REMOTE's own row that has the key of its lost parent."""
     factories.article()

@@ -43,7 +43,7 @@ def test_a_change_that_is_older_is_skipped(each_vendor: Pair, bring: Road) -> No
     entry = newest_entry(each_vendor.local)
     moment = newest_entry(each_vendor.remote).date
     assert entry.state == ChangeLog.State.SKIPPED
-    assert entry.reason == f"REMOTE changed the object later, at {moment.isoformat()}."
+    assert entry.reason == f"REMOTE changed the object later, at {moment.isoformat()}. Lost here: title."
     assert entry.synced_at is not None
     assert_nothing_pending()
 

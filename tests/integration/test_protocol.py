@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from synchro import engine
 from synchro.engine import batch, locks
@@ -18,12 +18,9 @@ from synchro.models import ChangeLog, Reference
 from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote
 from tests.databases import Pair
+from tests.faults import Crash
 from tests.shop.models import Article
 from tests.threads import PATIENCE, in_thread
-
-
-class Crash(BaseException):
-    """The process died here."""
 
 
 class Gate:
@@ -194,7 +191,7 @@ def test_a_change_that_commits_before_the_entries_are_taken_is_copied(
 def test_only_the_taken_entries_are_marked(each_vendor: Pair, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change that commits while REMOTE commits is not acknowledged with the others."""
     article = factories.article(title="version 1")
-    monkeypatch.setattr(batch, "_acknowledge", gate.wrap(batch._acknowledge))
+    monkeypatch.setattr(batch, "acknowledge", gate.wrap(batch.acknowledge))
 
     with gate.holding(replicate(article)):
         save(article, "version 2")
@@ -202,6 +199,22 @@ def test_only_the_taken_entries_are_marked(each_vendor: Pair, gate: Gate, monkey
     engine.sync_pending()
 
     assert_same_on_remote(article)
+    assert_nothing_pending()
+
+
+def test_a_transaction_that_commits_late_is_copied(postgres_pair: Pair, *unused: Any) -> None:
+    """Its entry is older, and has a lower number, than what another synchronization has seen meanwhile."""
+    with transaction.atomic(using=postgres_pair.local):
+        late = factories.article(title="committed late")
+
+        def meanwhile() -> engine.Report:
+            factories.article()
+            return engine.sync_pending()
+
+        assert in_thread(meanwhile).result(PATIENCE).synced == 1
+    engine.sync_pending()
+
+    assert_same_on_remote(late)
     assert_nothing_pending()
 
 
@@ -215,7 +228,7 @@ def test_a_crash_between_the_two_commits_does_not_double_an_object(
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "_acknowledge", crash)
+        patch.setattr(batch, "acknowledge", crash)
         with pytest.raises(Crash):
             engine.sync_pending()
     assert Reference.objects.count() == 0
@@ -300,7 +313,7 @@ def test_without_tables_on_remote_the_acknowledgement_is_part_of_the_lock(
 ) -> None:
     """REMOTE has committed, LOCAL has no reference yet: another worker would add the object again."""
     article = factories.article()
-    monkeypatch.setattr(batch, "_acknowledge", gate.wrap(batch._acknowledge))
+    monkeypatch.setattr(batch, "acknowledge", gate.wrap(batch.acknowledge))
 
     with gate.holding(replicate(article)):
         other = in_thread(replicate(article))

@@ -48,10 +48,10 @@ def shell(*arguments: str) -> int:
     return 0
 
 
-def synchronize(**options: Any) -> tuple[str, str, str]:
+def synchronize(*arguments: str, **options: Any) -> tuple[str, str, str]:
     """Call the command; return its message, its output and what it wrote to its terminal."""
     out, terminal = io.StringIO(), options.pop("stderr", io.StringIO())
-    message = call_command("synchronize", stdout=out, stderr=terminal, **options)
+    message = call_command("synchronize", *arguments, stdout=out, stderr=terminal, **options)
     return message, out.getvalue(), terminal.getvalue()
 
 
@@ -152,7 +152,7 @@ def test_remote_is_down(sqlite_pair: Pair, capsys: pytest.CaptureFixture[str]) -
         assert shell("--no-color", "--skip-checks") == 1
 
     _, err = capsys.readouterr()
-    assert re.fullmatch(rf"CommandError: A database could not be used: .*\. {STAYS}\n", err)
+    assert re.fullmatch(rf"CommandError: REMOTE cannot be used for now: .*\. {STAYS}\n", err)
     assert "secret" not in err
     assert ChangeLog.objects.pending().count() == 1
 
@@ -166,7 +166,7 @@ def test_a_server_that_is_down(postgres_pair: Pair, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(connection.settings_dict, "PORT", "1")
     monkeypatch.setitem(connection.settings_dict, "PASSWORD", "sesame")
 
-    with pytest.raises(CommandError, match="A database could not be used") as caught:
+    with pytest.raises(CommandError, match="REMOTE cannot be used for now") as caught:
         synchronize()
 
     assert "127.0.0.1" not in str(caught.value)

@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 from django.test import override_settings
 from django.utils import timezone
 
 from synchro import engine
-from synchro.exceptions import NoRemote, PermanentError, TransientError
+from synchro.exceptions import NoRemote, PermanentError, SynchroError, TransientError
 from synchro.models import Attempt, ChangeLog, Option, options
 from synchro_tasks import tasks
 from synchro_tasks.lease import Lease, lease
@@ -22,7 +23,7 @@ from tests import factories
 from tests.acceptance.processes import wait_until
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote
 from tests.databases import Pair
-from tests.faults import ambiguous_twin, unreachable
+from tests.faults import ambiguous_twin, let_probe, unreachable
 from tests.queries import kinds, queries
 from tests.shop.models import Article, Product
 from tests.threads import PATIENCE, in_thread
@@ -64,18 +65,49 @@ def test_it_goes_on_batch_after_batch(pair: Pair) -> None:
 def test_it_stops_when_its_time_is_up_and_the_next_one_goes_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(10):
         factories.article()
-    sync_due = engine.sync_due
-
-    def slow(**kwargs: Any) -> engine.Report:
-        time.sleep(0.2)
-        return sync_due(**kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "sync_due", slow)
-        patched.setattr(tasks, "_SECONDS_TO_SYNC", 0.1)
+        patched.setattr(tasks, "_SECONDS_TO_SYNC", 0.0)
         assert checkpoint() == "3 synced, 0 skipped, 0 failed, 0 old rows deleted"
 
     assert checkpoint() == "7 synced, 0 skipped, 0 failed, 0 old rows deleted"
+
+
+@override_settings(SYNCHRO_BATCH_SIZE=2)
+def test_models_take_turns(pair: Pair) -> None:
+    for _ in range(5):
+        factories.article()
+    for _ in range(5):
+        factories.product()
+    turns: list[str] = []
+
+    def note() -> bool:
+        turns.append(arrived())
+        return True
+
+    engine.sync_due(goes_on=note)
+
+    assert turns == ["2+0", "2+2", "4+2", "4+4", "5+4", "5+5"]
+
+
+@override_settings(SYNCHRO_BATCH_SIZE=2)
+def test_one_that_ended_early_is_followed_by_the_next_model(pair: Pair) -> None:
+    for _ in range(4):
+        factories.article()
+    for _ in range(4):
+        factories.product()
+    factories.tag()
+
+    for expected in ("2+0", "2+0", "2+2", "4+2", "4+4"):  # the second turn is that of the tag
+        engine.sync_due(goes_on=lambda: False)
+        assert arrived() == expected
+
+    assert_nothing_pending()
+
+
+def arrived() -> str:
+    """Return how many articles and products are on REMOTE."""
+    return "+".join(str(each.objects.using(settings.SYNCHRO_REMOTE).count()) for each in (Article, Product))
 
 
 @override_settings(SYNCHRO_BATCH_SIZE=2)
@@ -118,6 +150,8 @@ def test_a_remote_that_is_away_is_told_in_a_sentence(sqlite_pair: Pair) -> None:
     assert "secret" not in str(caught.value)
     assert caught.value.__suppress_context__
     assert ChangeLog.objects.pending().count() == 1
+    assert checkpoint().startswith("0 synced, 0 skipped, 0 failed, REMOTE held: unable to open database file")
+    let_probe()
     assert checkpoint() == "1 synced, 0 skipped, 0 failed, 0 old rows deleted"
 
 
@@ -320,7 +354,7 @@ def test_where_nothing_is_old_the_log_is_not_read(postgres_pair: Pair) -> None:
         before = timezone.now() - 30 * DAY
         assert ChangeLog.objects.prune(before, limit=1000) == 0
 
-    assert len(statements) <= 6
+    assert len(statements) <= 7
     assert all("LIMIT 1" in statement for statement in statements)
 
 
@@ -347,9 +381,26 @@ def test_synchronize_counts_and_names_what_failed(sqlite_pair: Pair) -> None:
     assert_same_on_remote(article)
 
 
-def test_synchronize_full_is_refused_until_it_exists(sqlite_pair: Pair) -> None:
-    with pytest.raises(PermanentError, match="not available yet"):
+def test_synchronize_full_compares_everything(sqlite_pair: Pair) -> None:
+    article = factories.article()
+    engine.sync_pending()
+    Article.objects.update(title="Unlogged")
+
+    request = {"models": ["shop.Article"], "dry_run": True}
+    assert synchronize(full=True, request=request) == "1 compared, 1 differences, 0 repaired, 0 failed, 0 skipped"
+    assert synchronize(full=True) == "1 compared, 1 differences, 1 repaired, 0 failed, 0 skipped"
+
+    assert_same_on_remote(article)
+
+
+def test_synchronize_full_says_what_is_left(sqlite_pair: Pair) -> None:
+    ambiguous_twin(sqlite_pair)
+    ChangeLog.objects.all().delete()
+
+    with pytest.raises(PermanentError, match=r"1 failed, 0 skipped; first shop.Twin: 1 could not be repaired"):
         synchronize(full=True)
+    with pytest.raises(SynchroError, match="'shop.Nothing' is no watched model"):
+        synchronize(full=True, request={"models": ["shop.Nothing"]})
 
 
 def test_synchronize_without_a_remote_says_so(sqlite_pair: Pair) -> None:

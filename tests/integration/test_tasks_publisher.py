@@ -131,7 +131,10 @@ def rabbitmq_url() -> str:
         with Connection(RABBITMQ_URL, connect_timeout=servers.PATIENCE) as connection:
             connection.connect()
     except Exception as error:
-        pytest.skip(f"RabbitMQ at {urlsplit(RABBITMQ_URL).hostname}: {error}")
+        reason = f"RabbitMQ at {urlsplit(RABBITMQ_URL).hostname}: {error}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
     return RABBITMQ_URL
 
 

@@ -6,12 +6,10 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery.app.trace import trace_task
 from celery.signals import before_task_publish
 from django.db import connections
 from django.test import override_settings
@@ -19,43 +17,18 @@ from django.utils import timezone
 
 from synchro import engine
 from synchro.exceptions import PermanentError, TransientError
-from synchro.models import Attempt, ChangeLog
+from synchro.models import Attempt, ChangeLog, Hold
 from synchro_tasks import tasks
 from synchro_tasks.tasks import replicate
 from tests import factories
 from tests.assertions import assert_nothing_pending, assert_same_on_remote
 from tests.celery_app import app
 from tests.databases import Pair
-from tests.faults import ambiguous_twin, unreachable
+from tests.faults import ambiguous_twin, let_probe, locked, unreachable
 from tests.queries import queries
+from tests.running import Run, run
 
 LAST_RETRY = 5
-
-
-@dataclass
-class Run:
-    """How a run of a task ended."""
-
-    state: str
-    #: The error of a failure or of a retry.
-    error: Any
-    result: str
-
-
-def run(model_label: Any, pk: Any, *, retries: int = 0, task_id: str = "task-1") -> Run:
-    """Run the task as a worker does."""
-    request = {
-        "id": task_id,
-        "is_eager": False,
-        "retries": retries,
-        "delivery_info": {"exchange": "", "routing_key": "celery"},
-    }
-    task = app.tasks["synchro_tasks.replicate"]
-    ended = trace_task(task, task_id, (model_label, pk), {}, request, app=app)
-    if ended.info is None:
-        return Run("SUCCESS", None, ended.retval)
-    error = ended.info.retval
-    return Run(ended.info.state, error.exc if ended.info.state == "RETRY" else error, "")
 
 
 @pytest.fixture
@@ -219,10 +192,10 @@ def test_an_object_that_does_not_exist_is_nothing_to_do(sqlite_pair: Pair) -> No
     assert run("shop.Article", "999999").state == "SUCCESS"
 
 
-def test_a_remote_that_is_away_is_tried_again_soon(sqlite_pair: Pair, retried: list[dict[str, Any]]) -> None:
+def test_an_error_that_passes_is_tried_again_soon(postgres_pair: Pair, retried: list[dict[str, Any]]) -> None:
     article = factories.article()
 
-    with unreachable(sqlite_pair.remote):
+    with locked(postgres_pair, "shop_article"):
         ended = run("shop.Article", str(article.pk), task_id="first-try")
 
     assert ended.state == "RETRY"
@@ -232,14 +205,15 @@ def test_a_remote_that_is_away_is_tried_again_soon(sqlite_pair: Pair, retried: l
     assert (attempt.error, attempt.object_id, attempt.task_id) == ("OperationalError", str(article.pk), "first-try")
     entry = ChangeLog.objects.get()
     assert (entry.state, entry.attempts, entry.next_attempt_at) == (ChangeLog.State.PENDING, 0, None)
+    assert not Hold.objects.held().exists(), "REMOTE answers"
 
 
 def test_after_the_last_retry_the_entries_wait_for_the_checkpoint(
-    sqlite_pair: Pair, retried: list[dict[str, Any]]
+    postgres_pair: Pair, retried: list[dict[str, Any]]
 ) -> None:
     article = factories.article()
 
-    with unreachable(sqlite_pair.remote):
+    with locked(postgres_pair, "shop_article"):
         ended = run("shop.Article", str(article.pk), retries=LAST_RETRY)
 
     assert ended.state == "FAILURE"
@@ -257,8 +231,9 @@ def test_the_next_try_finds_a_remote_that_is_back(sqlite_pair: Pair) -> None:
     article = factories.article()
     with unreachable(sqlite_pair.remote):
         run("shop.Article", str(article.pk))
+    let_probe()
 
-    assert run("shop.Article", str(article.pk), retries=1).state == "SUCCESS"
+    assert run("shop.Article", str(article.pk), retries=1) == Run("SUCCESS", None, "1 synced, 0 skipped, 0 failed")
 
     assert_same_on_remote(article)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connections
 from django.test import Client, override_settings
@@ -19,7 +20,7 @@ from django.utils.html import escape
 
 from synchro import engine
 from synchro.exceptions import TransientError
-from synchro.models import ChangeLog, Reference, options
+from synchro.models import ChangeLog, Hold, Reference, options
 from synchro.views import SynchroView
 from tests import factories
 from tests.assertions import assert_nothing_pending, assert_same_on_remote
@@ -233,19 +234,57 @@ def test_how_many_are_in_each_state(browser: Client) -> None:
 
     page = text(browser)
 
-    for count, state in enumerate(ChangeLog.State, start=2):
-        if state == ChangeLog.State.SYNCED:
-            continue  # counting these would read the whole log
-        link = f'<a href="/admin/synchro/changelog/?state__exact={state.value}">{state.label}</a>'
-        assert f'<th scope="row">{link}</th> <td>{count}</td>' in page
+    row = page.partition('<th scope="row">shop.Article</th>')[2].partition("</tr>")[0]
+    log = "/admin/synchro/changelog/?is="
+    assert re.findall(r"<td>(.*?)</td>", row)[:-1] == [
+        f'<a href="{log}pending&amp;model=shop.Article">2</a>',
+        "0",
+        "0",
+        f'<a href="{log}failed&amp;model=shop.Article">4</a>',
+        f'<a href="{log}skipped&amp;model=shop.Article">5</a>',
+        f'<a href="{log}discarded&amp;model=shop.Article">6</a>',
+    ]
     assert "4 changes failed too often." in page
 
 
+def test_what_is_left_alone_for_now(browser: Client) -> None:
+    Hold.objects.hold("", "<No> answer.")
+    Hold.objects.hold("shop.Article", "No such column.")
+
+    page = text(browser)
+
+    assert re.search(r"REMOTE has been left alone for 0\sminutes: &lt;No&gt; answer\.", page)
+    assert re.search(r"shop\.Article has been held back for 0\sminutes: No such column\.", page)
+
+
+def test_where_counting_ended(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synchro.inspection.status.COUNTED", 1)
+    factories.article()
+
+    assert "Of each model and state at most " in text(browser)
+
+
+def test_each_press_of_a_button_is_in_the_admin_log(sqlite_pair: Pair, browser: Client) -> None:
+    ambiguous_twin(sqlite_pair)
+    for button in ("synchro", "reset", "synchro"):
+        press(browser, button)
+
+    logged = LogEntry.objects.order_by("pk")
+    assert [(each.change_message, each.object_id) for each in logged] == [
+        ("synchro.synchronize: failed", None),
+        ("synchro.reset: Synchronization has been reset.", None),
+        (f"synchro.synchronize: {NOTHING}", None),
+    ]
+    assert {each.user.username for each in logged} == {User.objects.get().username}
+
+
 def test_links_need_the_permission_to_view(sqlite_pair: Pair) -> None:
+    factories.article()
     assert "/admin/synchro/changelog/" not in text(staff("synchronize"))
 
 
 def test_the_log_s_size_costs_no_queries(browser: Client, sqlite_pair: Pair) -> None:
+    factories.article()
     with queries(sqlite_pair.local) as few:
         browser.get(url())
     for _ in range(30):
@@ -329,7 +368,7 @@ def test_remote_is_down(browser: Client, sqlite_pair: Pair) -> None:
     with unreachable(sqlite_pair.remote):
         (message,) = press(browser, "synchro")
 
-    assert message.startswith("A database could not be used: ")
+    assert message.startswith("REMOTE cannot be used for now: ")
     assert message.endswith("Everything that has not arrived stays pending.")
     assert "secret" not in message
     assert ChangeLog.objects.pending().count() == 1
@@ -360,23 +399,27 @@ def test_local_without_tables(unblocked: None) -> None:
         client.force_login(User.objects.create_superuser("admin"))
 
         (message,) = shown(client)
-        assert message.startswith("A database could not be used: no such table: synchro_changelog.")
+        assert message.startswith("A database could not be used: no such table: synchro_option.")
 
 
-def test_an_unforeseen_error_shows_no_values(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unforeseen_error_shows_no_values(
+    browser: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(**kwargs: Any) -> None:
-        raise ValueError("the password is 1234")
+        raise ValueError(f"the password is {12}{34}")
 
     monkeypatch.setattr(engine, "sync_pending", fail)
 
     assert press(browser, "synchro") == ["ValueError was raised."]
+    assert "in fail" in caplog.text
+    assert "1234" not in caplog.text
 
 
 @override_settings(SYNCHRO_DEBUG=True)
 def test_debugging_raises(browser: Client, sqlite_pair: Pair) -> None:
     factories.article()
 
-    with unreachable(sqlite_pair.remote), pytest.raises(TransientError, match="A database could not be used"):
+    with unreachable(sqlite_pair.remote), pytest.raises(TransientError, match="REMOTE cannot be used for now"):
         browser.post(url(), {"synchro": "1"})
 
 

@@ -101,7 +101,14 @@ def test_redis_keeps_its_messages() -> None:
     assert SERVICES["redis"]["volumes"] == ["redis:/data"]
 
 
-@pytest.mark.parametrize("name", sorted(SERVERS))
+def test_flower_keeps_what_it_has_seen() -> None:
+    (volume,) = SERVICES["flower"]["volumes"]
+    assert environment(SERVICES["flower"])["FLOWER_PERSISTENT"] == "true"
+    assert environment(SERVICES["flower"])["FLOWER_DB"].startswith(volume.partition(":")[2])
+    assert volume.partition(":")[2] in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(SERVERS | {"flower"}))
 def test_data_outlives_the_container(name: str) -> None:
     (volume,) = SERVICES[name]["volumes"]
     assert volume.partition(":")[0] in COMPOSE["volumes"]

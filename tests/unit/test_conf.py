@@ -20,7 +20,11 @@ OPTIONAL = {
     "SYNCHRO_DEBUG": ("debug", False),
     "SYNCHRO_BATCH_SIZE": ("batch_size", 1000),
     "SYNCHRO_MAX_ATTEMPTS": ("max_attempts", 10),
+    "SYNCHRO_REMOTE_CASCADE": ("remote_cascade", False),
     "SYNCHRO_LOG_RETENTION": ("log_retention", timedelta(days=30)),
+    "SYNCHRO_LOG_VALUES": ("log_values", False),
+    "SYNCHRO_TASK_QUEUE": ("task_queue", None),
+    "SYNCHRO_TASK_EXPIRES": ("task_expires", None),
 }
 
 NOT_A_NUMBER = (0, -1, 1.5, "5", True, None, [5])
@@ -31,9 +35,13 @@ RUBBISH = [
     *[("SYNCHRO_MODELS", value) for value in ("shop", 5, None, {"shop"}, {"shop": "article"})],
     *[("SYNCHRO_ALLOW_RESET", value) for value in NOT_A_BOOLEAN],
     *[("SYNCHRO_DEBUG", value) for value in NOT_A_BOOLEAN],
+    *[("SYNCHRO_REMOTE_CASCADE", value) for value in NOT_A_BOOLEAN],
+    *[("SYNCHRO_LOG_VALUES", value) for value in NOT_A_BOOLEAN],
     *[("SYNCHRO_BATCH_SIZE", value) for value in NOT_A_NUMBER],
     *[("SYNCHRO_MAX_ATTEMPTS", value) for value in NOT_A_NUMBER],
     *[("SYNCHRO_LOG_RETENTION", value) for value in (*NOT_A_NUMBER, 10**12)],
+    *[("SYNCHRO_TASK_QUEUE", value) for value in ("", 5, True, ["synchro"])],
+    *[("SYNCHRO_TASK_EXPIRES", value) for value in NOT_A_NUMBER if value is not None],
 ]
 
 
@@ -63,6 +71,8 @@ def test_default(setting: str) -> None:
         ("SYNCHRO_BATCH_SIZE", 1, 1),
         ("SYNCHRO_MAX_ATTEMPTS", 3, 3),
         ("SYNCHRO_LOG_RETENTION", 7, timedelta(days=7)),
+        ("SYNCHRO_TASK_QUEUE", "synchro", "synchro"),
+        ("SYNCHRO_TASK_EXPIRES", 60, 60),
     ],
 )
 def test_a_setting_is_read_when_it_is_used(setting: str, value: Any, expected: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,17 @@ from django.db import (
     ProgrammingError,
 )
 
-from synchro.engine.errors import account, describe, is_contention, is_outage, is_transient, pause
+from synchro.engine.errors import (
+    Kind,
+    account,
+    describe,
+    is_contention,
+    is_outage,
+    is_refusal,
+    is_transient,
+    kind,
+    pause,
+)
 from synchro.exceptions import (
     AmbiguousNaturalKey,
     BadObjectId,
@@ -118,6 +129,59 @@ def test_what_passes_by_itself(error: Exception) -> None:
 def test_what_somebody_has_to_correct(error: Exception) -> None:
     assert not is_transient(error)
     assert not is_outage(error)
+
+
+def sqlite(message: str, raised: type[Exception] = OperationalError) -> Exception:
+    return caused_by(raised(message), sqlite3.OperationalError(message))
+
+
+@pytest.mark.parametrize("error", PASSES, ids=repr)
+def test_what_passes_is_transient(error: Exception) -> None:
+    assert kind(error) is Kind.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (WaitsForOther(), Kind.WAITING),
+        (postgresql("42P01", ProgrammingError), Kind.SCHEMA),
+        (postgresql("42703", ProgrammingError), Kind.SCHEMA),
+        (mysql(1054), Kind.SCHEMA),
+        (mysql(1146, ProgrammingError), Kind.SCHEMA),
+        (sqlite("no such table: shop_article"), Kind.SCHEMA),
+        (sqlite("no such column: title"), Kind.SCHEMA),
+        (sqlite("table shop_article has no column named title"), Kind.SCHEMA),
+        (postgresql("42601", ProgrammingError), Kind.PERMANENT),
+        (postgresql("23505", IntegrityError), Kind.PERMANENT),
+        (mysql(1062, IntegrityError), Kind.PERMANENT),
+        (sqlite("near x: syntax error"), Kind.PERMANENT),
+        (CounterpartTaken(), Kind.PERMANENT),
+        (ValueError("no such table"), Kind.PERMANENT),
+    ],
+    ids=repr,
+)
+def test_kinds(error: Exception, expected: Kind) -> None:
+    assert kind(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (postgresql("53100"), True),
+        (postgresql("25006", InternalError), True),
+        (mysql(1290), True),
+        (sqlite("attempt to write a readonly database"), True),
+        (postgresql(None), False),
+        (postgresql("57P01"), False),
+        (postgresql("40P01"), False),
+        (mysql(2006), False),
+        (sqlite("unable to open database file"), False),
+        (TransientError(), False),
+    ],
+    ids=repr,
+)
+def test_who_answers_and_takes_nothing(error: Exception, expected: bool) -> None:
+    assert is_refusal(error) is expected
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), ConnectionResetError(), TimeoutError()], ids=repr)

@@ -17,13 +17,14 @@ LAYERS = (
     {"capture"},
     {"engine"},
     {"compare"},
-    {"core"},
-    {"apps", "checks", "admin", "views", "urls", "management"},
+    {"core", "inspection"},
+    {"apps", "audit", "checks", "admin", "views", "urls", "management"},
 )
 # Modules on the outside and who may still import them: Django's own entry points, and nobody else.
 OUTSIDE: dict[str, set[str]] = {
     "admin": set(),
     "apps": set(),
+    "audit": {"admin", "views"},
     "checks": {"apps"},
     "management": set(),
     "urls": set(),
@@ -31,8 +32,9 @@ OUTSIDE: dict[str, set[str]] = {
 }
 # The engine's own road, seen from its end: each module imports from those before it.
 ENGINE = (
-    *("errors", "link", "locks", "conflicts", "natural", "resolve", "relations", "apply", "members", "values"),
-    *("batch", "sync"),
+    *("errors", "timeouts", "link", "copies", "locks", "conflicts", "natural", "resolve", "relations", "steps"),
+    *("apply", "members", "values", "temporary", "uniques", "acknowledge", "batch", "adopt", "holds", "record"),
+    *("report", "run", "sync", "difference"),
 )
 # Libraries that make something nicer where they are installed.
 OPTIONAL = {"tqdm"}

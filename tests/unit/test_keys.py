@@ -97,3 +97,10 @@ def test_a_natural_key_becomes_json() -> None:
         "P1DT00H00M00.000007S",
         ["nested", [str(ID)]],
     ]
+
+
+def test_a_wrong_text_of_any_length_is_told_in_a_short_sentence() -> None:
+    with pytest.raises(BadObjectId) as caught:
+        pk_from_text(Article, "9" * 100_000)
+
+    assert len(str(caught.value)) < 200

@@ -8,7 +8,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
-from synchro.exceptions import NotWatched, TransientError
+from synchro.exceptions import Held, NotWatched, TransientError
 from synchro_tasks.retry import Action, Decision, decide
 
 MOST_RETRIES = 5
@@ -57,6 +57,21 @@ def test_what_passes_by_itself_is_retried_and_then_left_to_the_database(error: E
 @pytest.mark.parametrize("retries", [0, MOST_RETRIES])
 def test_what_does_not_pass_by_itself_is_not_retried(error: Exception, retries: int) -> None:
     assert decide(error, retries) == Decision(Action.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("is_new", "retries", "action"),
+    [
+        (True, 0, Action.RETRY),
+        (False, 0, Action.LEAVE),
+        (False, 1, Action.RETRY),
+        (True, MOST_RETRIES - 1, Action.RETRY),
+        (True, MOST_RETRIES, Action.LEAVE),
+        (False, MOST_RETRIES, Action.LEAVE),
+    ],
+)
+def test_of_those_who_find_something_held_the_first_one_tries_again(is_new: bool, retries: int, action: Action) -> None:
+    assert decide(Held(is_new=is_new), retries).action is action
 
 
 @pytest.mark.parametrize(("retries", "longest"), [(0, 2), (1, 4), (2, 8), (3, 16), (4, 30)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from typing import Any, NamedTuple
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
@@ -61,3 +62,45 @@ class SmallAuto(models.Model):
 class BigAuto(models.Model):
     id = models.BigAutoField(primary_key=True)
     name = models.CharField(max_length=50)
+
+
+class Colour(NamedTuple):
+    """What a ColourField holds."""
+
+    red: int
+    green: int
+    blue: int
+
+
+class ColourField(models.Field):
+    """A third-party field that keeps to Django's API: an object in Python, a number in the database."""
+
+    def get_internal_type(self) -> str:
+        return "IntegerField"
+
+    def from_db_value(self, value: int | None, *args: Any) -> Colour | None:
+        return None if value is None else Colour(*value.to_bytes(3))
+
+    def to_python(self, value: Any) -> Colour | None:
+        return value
+
+    def get_prep_value(self, value: Any) -> int | None:
+        return None if value is None else int.from_bytes(bytes(value))
+
+
+class ReversedField(models.CharField):
+    """A subclass of one of Django's fields that keeps something else in its column."""
+
+    def from_db_value(self, value: str | None, *args: Any) -> str | None:
+        return None if value is None else value[::-1]
+
+    def get_prep_value(self, value: Any) -> str | None:
+        prepared: str | None = super().get_prep_value(value)
+        return None if prepared is None else prepared[::-1]
+
+
+class Custom(models.Model):
+    """Fields that are not Django's own."""
+
+    colour = ColourField(null=True)
+    word = ReversedField(max_length=20, null=True)

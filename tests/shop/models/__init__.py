@@ -7,6 +7,7 @@ from tests.shop.models.natural import Badge, Currency, Holiday, Namesake, Rate, 
 from tests.shop.models.plain import Article, City, Country, Product
 from tests.shop.models.primary_keys import Booking, Locker, Parcel, Seat, Tag
 from tests.shop.models.quirks import (
+    Captain,
     Haunted,
     Hidden,
     Invoice,
@@ -48,6 +49,7 @@ __all__ = [
     "Booking",
     "Box",
     "Cafe",
+    "Captain",
     "Category",
     "CheapProduct",
     "City",

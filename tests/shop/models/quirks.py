@@ -131,3 +131,16 @@ class Unmanaged(models.Model):
     class Meta:
         managed = False
         db_table = "not_managed"
+
+
+class Captain(models.Model):
+    """Only one of a crew is captain, which MariaDB does not watch over."""
+
+    crew = models.CharField(max_length=10)
+    name = models.CharField(max_length=10)
+    is_captain = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["crew"], condition=models.Q(is_captain=True), name="shop_captain_of_crew")
+        ]

@@ -24,6 +24,7 @@ class Folder(models.Model):
 
     name = models.CharField(max_length=50)
     parent = models.ForeignKey("self", on_delete=models.CASCADE, related_name="children")
+    country = models.ForeignKey(Country, null=True, on_delete=models.SET_NULL)
 
 
 class Author(models.Model):

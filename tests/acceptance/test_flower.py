@@ -1,0 +1,110 @@
+"""What Flower tells operators of replicate tasks: which object, and why it is being retried or has failed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import socket
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import pytest
+from django.db import connections
+
+from tests import factories
+from tests.acceptance.processes import PATIENCE, Process, Site, wait_until
+from tests.acceptance.steps import remote_held_up, wait_until_a_worker_writes, waiting_backends
+from tests.faults import ambiguous_twin
+
+pytestmark = [pytest.mark.postgres, pytest.mark.redis]
+
+REPLICATE = "synchro_tasks.replicate"
+
+
+@dataclass
+class Flower:
+    """A Flower that a test has started as the documentation says, and its API."""
+
+    process: Process
+    url: str
+    password: str
+
+    def get(self, path: str, *, password: str | None = None) -> Any:
+        """Return what the API answers."""
+        credentials = base64.b64encode(f"operator:{password or self.password}".encode()).decode()
+        request = Request(f"{self.url}{path}", headers={"Authorization": f"Basic {credentials}"})
+        with urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def is_ready(self) -> bool:
+        """Whether Flower answers, and has heard of the worker."""
+        try:
+            return any(self.get("/api/workers?status=true").values())
+        except (HTTPError, URLError, ConnectionError, TimeoutError):
+            return False
+
+    def task(self, label: str, pk: Any) -> dict[str, Any]:
+        """Return what Flower knows of the task for an object; empty if it has not heard of it."""
+        tasks = self.get(f"/api/tasks?taskname={REPLICATE}").values()
+        return next((task for task in tasks if task["args"] == repr((label, str(pk)))), {})
+
+    def wait_for(self, label: str, pk: Any, state: str) -> dict[str, Any]:
+        """Wait until the task for an object is in the state, and return it."""
+        wait_until(lambda: self.task(label, pk).get("state") == state, f"{label} {pk} is {state} in Flower")
+        return self.task(label, pk)
+
+
+def start(site: Site) -> Flower:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    password = secrets.token_hex(8)
+    environment = {
+        "FLOWER_BASIC_AUTH": f"operator:{password}",
+        "FLOWER_PERSISTENT": "true",
+        "FLOWER_DB": str(site.directory / "flower"),
+    }
+    arguments = ("celery", "-A", "tests.celery_app", "flower", "--address=127.0.0.1", f"--port={port}")
+    process = site.start("flower", *arguments, **environment)
+    flower = Flower(process, f"http://127.0.0.1:{port}", password)
+    wait_until(lambda: flower.is_ready() or not process.is_running, "Flower hears of the worker", timeout=PATIENCE)
+    assert process.is_running, process.log
+    return flower
+
+
+def test_what_flower_tells(site: Site) -> None:
+    worker = site.start_worker()
+    flower = start(site)
+
+    copied = factories.article()
+    task = flower.wait_for("shop.Article", copied.pk, "SUCCESS")
+    assert (task["name"], task["kwargs"], task["exception"]) == (REPLICATE, "{}", None)
+    assert task["result"].strip("'").startswith("1 synced")
+
+    failed = ambiguous_twin(site.pair)
+    task = flower.wait_for("shop.Twin", failed.pk, "FAILURE")
+    assert "More than one shop.Twin on REMOTE has the natural key" in task["exception"]
+
+    with remote_held_up(site):
+        retried = factories.article()
+        wait_until_a_worker_writes(site)
+        with connections[site.pair.remote].cursor() as cursor:
+            for pid in waiting_backends(site.pair.remote):
+                cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+    task = flower.wait_for("shop.Article", retried.pk, "SUCCESS")
+    assert task["retries"] >= 1
+    assert task["retried"] is not None
+    assert task["exception"]
+    for secret in ("127.0.0.1", "password", site.pair.remote):
+        assert secret not in json.dumps(flower.get(f"/api/tasks?taskname={REPLICATE}"))
+    assert worker.is_running
+
+    with pytest.raises(HTTPError, match="401"):
+        flower.get("/api/tasks", password="wrong")
+    flower.process.stop()
+    again = start(site)
+    assert again.task("shop.Twin", failed.pk)["state"] == "FAILURE"

@@ -1,0 +1,51 @@
+"""The long way round: writers that do anything, faults of every kind, then heal, drain and compare."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from random import Random
+from threading import Event
+
+from tests.chaos.faults import deck
+from tests.chaos.verdict import Verdict, judge
+from tests.chaos.world import World
+from tests.chaos.writers import Writer
+
+_WRITERS = 3
+#: So much must have been processed before healing, or the faults have met nothing.
+_ENOUGH = 0.4
+_SECONDS_TO_DRAIN = 90.0
+
+
+def run(world: World, seed: int, seconds: float) -> Verdict:
+    """Let writers write and things go wrong for some seconds; return what came of it."""
+    stop = Event()
+    writers = [Writer(world, seed, number, stop) for number in range(_WRITERS)]
+    for writer in writers:
+        writer.start()
+    faults = _disturb(world, Random(seed), seconds)
+    stop.set()
+    for writer in writers:
+        writer.join()
+    world.heal()
+    total, left = world.count_entries(1, 2, 3, 4), world.count_entries(1)
+    done = sum((writer.done for writer in writers), Counter())
+    facts = {"operations": dict(done), "faults": faults, "entries": total, "processed before healing": total - left}
+    drained = world.drain(_SECONDS_TO_DRAIN)
+    return judge(world, drained=drained, conclusive=total - left >= _ENOUGH * total, facts=facts)
+
+
+def _disturb(world: World, random: Random, seconds: float) -> int:
+    """Let one thing go wrong after the other; return how many."""
+    count = 0
+    deadline = time.monotonic() + seconds
+    for fault in deck(random):
+        time.sleep(random.uniform(0.1, 0.8))
+        if time.monotonic() > deadline:
+            break
+        world.note(f"--- {fault.__name__}")
+        fault(world, random)
+        world.supervise()
+        count += 1
+    return count

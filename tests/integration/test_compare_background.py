@@ -1,0 +1,95 @@
+"""Comparisons that a worker does, asked for by the command or by the page in the admin."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client, override_settings
+
+from synchro.compare import Request, queue
+from synchro.exceptions import SynchroError, TransientError
+from synchro.models import Comparison
+from synchro.signals import comparison_requested
+from synchro_tasks import dispatch, publisher
+from tests import factories
+from tests.assertions import assert_same_on_remote
+from tests.celery_app import app
+from tests.databases import Pair
+from tests.integration.test_synchronize_command import synchronize
+from tests.integration.test_view import press, staff, text
+from tests.roads import sync
+from tests.shop.models import Article
+
+
+@pytest.fixture
+def eager() -> Any:
+    """Tasks run where they are queued."""
+    app.conf.task_always_eager = True
+    yield
+    app.conf.task_always_eager = False
+
+
+def unlogged() -> Article:
+    article = factories.article()
+    sync()
+    Article.objects.update(title="Unlogged")
+    return article
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_command_queues_it(sqlite_pair: Pair) -> None:
+    article = unlogged()
+
+    message, _, _ = synchronize("shop.article", full=True, background=True)
+
+    assert message.startswith("The comparison was queued.")
+    assert Comparison.objects.get().request["models"] == ["shop.article"]
+    assert_same_on_remote(article)
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_buttons(sqlite_pair: Pair) -> None:
+    article = unlogged()
+    browser = staff("synchronize", "view_changelog")
+
+    assert press(browser, "compare")[0].startswith("The comparison was queued.")
+    assert Article.objects.using(sqlite_pair.remote).get().title != "Unlogged"
+    assert press(browser, "repair")[0].startswith("The comparison was queued.")
+
+    assert_same_on_remote(article)
+    page = re.sub(r"\s+", " ", text(browser))
+    assert page.count("1 object compared") == 2
+    assert "shop.Article 1 0 1 0 0 1 0 0" in re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page))
+
+
+def test_the_buttons_need_a_permission(sqlite_pair: Pair) -> None:
+    browser: Client = staff("view_changelog")
+    assert 'name="repair"' not in text(browser)
+    for button in ("compare", "repair"):
+        assert browser.post("/synchro/", {button: "1"}).status_code in (403, 404)
+
+
+def test_without_workers(sqlite_pair: Pair) -> None:
+    comparison_requested.disconnect(dispatch.queue_comparison)
+    try:
+        with pytest.raises(SynchroError, match="needs the app synchro_tasks"):
+            queue(Request())
+        assert 'name="repair"' not in text(staff("synchronize", "view_changelog"))
+    finally:
+        comparison_requested.connect(dispatch.queue_comparison)
+
+
+def test_the_broker_is_away(sqlite_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "publish", lambda *args, **kwargs: False)
+
+    with pytest.raises(TransientError, match="nothing was queued"):
+        queue(Request())
+
+
+def test_the_request_is_looked_at_first(sqlite_pair: Pair) -> None:
+    with pytest.raises(SynchroError, match="no watched model"):
+        queue(Request(models=("nothing",)))
+    with override_settings(SYNCHRO_REMOTE=None), pytest.raises(SynchroError, match="SYNCHRO_REMOTE"):
+        queue(Request())

@@ -1,0 +1,341 @@
+"""REMOTE down, or a table missing: workers leave it alone together, burn no attempts, and go on when it is back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.db.models.signals import pre_save
+
+from synchro import call_synchronize, engine
+from synchro.engine import holds
+from synchro.exceptions import Held, ObjectsFailed
+from synchro.models import Attempt, ChangeLog, Hold
+from synchro.signals import synchro_alarm
+from tests import factories
+from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote
+from tests.databases import Pair
+from tests.faults import let_probe, unreachable
+from tests.queries import kinds, queries
+from tests.running import Queued, Run, run, run_task
+from tests.shop.models import Article, Country, Product
+
+LAST_RETRY = 5
+
+
+@pytest.fixture
+def alarms() -> Iterator[list[tuple[str, str]]]:
+    """The label and the reason of each alarm."""
+    found: list[tuple[str, str]] = []
+
+    def note(label: str, reason: str, **kwargs: Any) -> None:
+        found.append((label, reason))
+
+    synchro_alarm.connect(note)
+    yield found
+    synchro_alarm.disconnect(note)
+
+
+def untouched() -> bool:
+    """Whether no entry has been told that something went wrong."""
+    entries = ChangeLog.objects.pending().values_list("attempts", "next_attempt_at", "reason")
+    return set(entries) <= {(0, None, "")} and not Attempt.objects.exists()
+
+
+# REMOTE as a whole
+
+
+def test_the_first_one_tries_again_and_all_others_end_at_once(
+    sqlite_pair: Pair, alarms: list[tuple[str, str]], queued: Queued
+) -> None:
+    articles = [factories.article() for _ in range(3)]
+    queued.clear()
+
+    with unreachable(sqlite_pair.remote):
+        first, *others = [run("shop.Article", str(article.pk)) for article in articles]
+
+    sentence = "REMOTE cannot be used for now: unable to open database file. "
+    sentence += "Everything that has not arrived stays pending."
+    assert (first.state, type(first.error), str(first.error)) == ("RETRY", Held, sentence)
+    assert others == [Run("SUCCESS", None, sentence)] * 2
+    assert alarms == [("", "unable to open database file")]
+    assert untouched()
+    assert queued == []
+
+
+def test_a_worker_that_knows_nothing_learns_it_and_is_no_second_one_to_try(sqlite_pair: Pair) -> None:
+    article = factories.article()
+
+    with unreachable(sqlite_pair.remote):
+        run("shop.Article", str(article.pk))
+        holds._met.clear()
+        assert run("shop.Article", str(article.pk)).state == "SUCCESS"
+
+    assert untouched()
+
+
+def test_whoever_tries_again_goes_on_with_it_for_its_time_and_ends(sqlite_pair: Pair) -> None:
+    article = factories.article()
+
+    with unreachable(sqlite_pair.remote):
+        ends = [run("shop.Article", str(article.pk), retries=number).state for number in range(LAST_RETRY + 1)]
+
+    assert ends == ["RETRY"] * LAST_RETRY + ["SUCCESS"]
+    assert untouched()
+
+
+def test_a_task_that_ends_at_once_asks_local_once_and_remote_nothing(sqlite_pair: Pair) -> None:
+    article = factories.article()
+    with unreachable(sqlite_pair.remote):
+        run("shop.Article", str(article.pk))
+
+        with queries(sqlite_pair.local) as local, tries(sqlite_pair.remote) as tried:
+            run("shop.Article", str(article.pk))
+
+    assert kinds(local) == ["SELECT synchro_hold"]
+    assert tried == []
+
+
+def test_one_task_a_second_tries(sqlite_pair: Pair) -> None:
+    articles = [factories.article() for _ in range(4)]
+    with unreachable(sqlite_pair.remote):
+        run("shop.Article", str(articles[0].pk))
+    let_probe()
+
+    with tries(sqlite_pair.remote) as tried, unreachable(sqlite_pair.remote):
+        for article in articles:
+            run("shop.Article", str(article.pk))
+
+    assert len(tried) == 1
+
+
+@contextmanager
+def tries(alias: str) -> Iterator[list[int]]:
+    """Count how often somebody wants a connection."""
+    found: list[int] = []
+    connection = connections[alias]
+    connect = connection.connect
+
+    def counted() -> None:
+        found.append(1)
+        connect()
+
+    connection.connect = counted  # type: ignore[method-assign]
+    yield found
+    del connection.connect
+
+
+def test_who_finds_it_back_brings_its_own_and_wakes_the_rest(sqlite_pair: Pair, queued: Queued) -> None:
+    article, product = factories.article(), factories.product()
+    with unreachable(sqlite_pair.remote):
+        run("shop.Article", str(article.pk))
+    let_probe()
+    queued.clear()
+
+    assert run("shop.Article", str(article.pk)).result == "1 synced, 0 skipped, 0 failed"
+    assert queued == [("synchro_tasks.checkpoint", [()])]
+    assert not Hold.objects.held().exists()
+
+    queued.clear()
+    assert run("shop.Product", str(product.pk)).result == "1 synced, 0 skipped, 0 failed"
+    assert queued == [], "once is enough"
+
+
+def test_the_checkpoint_leaves_it_alone_too_and_brings_everything_when_it_is_back(sqlite_pair: Pair) -> None:
+    article = factories.article()
+    with unreachable(sqlite_pair.remote):
+        run("shop.Article", str(article.pk))
+        assert "REMOTE held: unable to open" in run_task("checkpoint").result
+        let_probe()
+        assert run_task("checkpoint").state == "FAILURE", "it was its turn"
+    assert untouched()
+    let_probe()
+
+    assert run_task("checkpoint").result == "1 synced, 0 skipped, 0 failed, 0 old rows deleted"
+
+    assert not Hold.objects.held().exists()
+
+
+def test_it_is_let_go_also_when_nothing_is_left_to_do(sqlite_pair: Pair) -> None:
+    Hold.objects.hold("", "Away.")
+    let_probe()
+
+    run_task("checkpoint")
+
+    assert not Hold.objects.held().exists()
+
+
+def test_it_stays_held_while_it_does_not_answer_and_nothing_is_left_to_do(postgres_pair: Pair) -> None:
+    engine.sync_due()
+    Hold.objects.hold("", "Away.")
+    let_probe()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(connections[postgres_pair.remote].settings_dict, "PORT", "1")
+        engine.sync_due()
+
+    assert Hold.objects.held().exists()
+
+
+def test_an_operator_s_synchronization_does_not_wait_for_its_turn_and_lets_go(pair: Pair) -> None:
+    article = factories.article()
+    Hold.objects.hold("", "Away.")
+
+    call_synchronize()
+
+    assert_same_on_remote(article)
+    assert not Hold.objects.held().exists()
+
+
+def test_a_remote_that_takes_nothing_is_held_although_it_answers(postgres_pair: Pair) -> None:
+    articles = [factories.article() for _ in range(2)]
+    with connections[postgres_pair.remote].cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+
+    assert run("shop.Article", str(articles[0].pk)).state == "RETRY"
+    assert "read-only" in run("shop.Article", str(articles[1].pk)).result
+    assert untouched()
+
+    connections[postgres_pair.remote].close()
+    let_probe()
+    assert run("shop.Article", str(articles[0].pk)).result == "2 synced, 0 skipped, 0 failed"
+
+
+def test_a_local_that_is_away_holds_nothing_back(sqlite_pair: Pair) -> None:
+    article = factories.article()
+
+    with unreachable(sqlite_pair.local):
+        assert run("shop.Article", str(article.pk)).state == "RETRY"
+
+    assert not Hold.objects.held().exists()
+
+
+def test_a_healthy_worker_never_asks_for_holds(pair: Pair) -> None:
+    article = factories.article()
+    run("shop.Article", str(article.pk))
+    article.save()
+
+    with queries(pair.local) as local:
+        run("shop.Article", str(article.pk))
+
+    assert not [statement for statement in local if "synchro_hold" in statement]
+
+
+# A model whose table or column is missing
+
+
+@contextmanager
+def without_column(alias: str, table: str, column: str) -> Iterator[None]:
+    """Let a table lack a column."""
+    connection = connections[alias]
+    quote = connection.ops.quote_name
+    rename = f"ALTER TABLE {quote(table)} RENAME COLUMN {{}} TO {{}}"
+    with connection.cursor() as cursor:
+        cursor.execute(rename.format(quote(column), quote("gone")))
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(rename.format(quote("gone"), quote(column)))
+
+
+def test_a_model_without_its_column_is_held_with_one_alarm_and_others_flow(
+    each_vendor: Pair, alarms: list[tuple[str, str]], queued: Queued
+) -> None:
+    articles = [factories.article() for _ in range(5)]
+    product = factories.product()
+
+    with without_column(each_vendor.remote, "shop_article", "title"):
+        assert run("shop.Article", str(articles[0].pk)).state == "RETRY"
+        holds._met.clear()
+        assert "shop.Article cannot be used for now" in run("shop.Article", str(articles[1].pk)).result
+        assert run("shop.Product", str(product.pk)).result == "1 synced, 0 skipped, 0 failed"
+        assert "shop.Article held" in run_task("checkpoint").result
+
+        assert [label for label, _ in alarms] == ["shop.Article"]
+        assert "title" in alarms[0][1]
+        assert untouched()
+        let_probe()
+        assert "shop.Article held" in run_task("checkpoint").result, "its probe has failed"
+
+    let_probe()
+    queued.clear()
+    assert run("shop.Article", str(articles[0].pk)).result == "5 synced, 0 skipped, 0 failed"
+    assert queued == [("synchro_tasks.checkpoint", [()])]
+    assert not Hold.objects.held().exists()
+    assert_in_step(Article, Product)
+
+
+def test_a_missing_table_of_local_counts_too(pair: Pair) -> None:
+    factories.article()
+
+    with without_column(pair.local, "shop_article", "title"):
+        assert list(engine.sync_due().held) == ["shop.Article"]
+
+    let_probe()
+    assert engine.sync_due().synced == 1
+    assert not Hold.objects.held().exists()
+
+
+def test_a_held_model_with_nothing_to_do_is_let_go_when_it_is_whole(pair: Pair) -> None:
+    Hold.objects.hold("shop.Article", "No such column.")
+    Hold.objects.hold("shop.NotWatchedAnyMore", "No such column.")
+    let_probe()
+
+    engine.sync_due()
+
+    assert not Hold.objects.held().exists()
+
+
+def test_what_needs_an_object_of_a_held_model_waits_for_it(pair: Pair) -> None:
+    country = factories.country()
+    city = factories.city(country=country)
+
+    with without_column(pair.remote, "shop_country", "name"):
+        report = engine.sync_object("shop.City", str(city.pk))
+        assert [(each.object_id, each.waits) for each in report.failures] == [(str(city.pk), True)]
+    assert Attempt.objects.count() == 0
+    let_probe()
+
+    engine.sync_due()
+    engine.sync_due()
+
+    assert_nothing_pending()
+    assert_in_step(Country)
+
+
+def test_the_command_tells_what_is_held_and_lets_go_of_what_works(pair: Pair) -> None:
+    article, product = factories.article(), factories.product()
+
+    with without_column(pair.remote, "shop_article", "title"), pytest.raises(ObjectsFailed, match=r"shop\.Article"):
+        call_synchronize()
+    assert_same_on_remote(product)
+    assert untouched()
+
+    call_synchronize()
+
+    assert_same_on_remote(article)
+    assert not Hold.objects.held().exists()
+
+
+def test_a_handler_that_misses_its_own_table_is_its_object_s_fault(pair: Pair) -> None:
+    """The model is whole, so only the object fails."""
+    bad, good = factories.article(title="bad"), factories.article()
+
+    def handler(instance: Article, using: str, **kwargs: Any) -> None:
+        if using == pair.remote and instance.title == "bad":
+            with connections[using].cursor() as cursor:
+                cursor.execute("SELECT 1 FROM no_such_table")
+
+    pre_save.connect(handler, sender=Article)
+    try:
+        report = engine.sync_due()
+    finally:
+        pre_save.disconnect(handler, sender=Article)
+
+    assert [each.object_id for each in report.failures] == [str(bad.pk)]
+    assert not Hold.objects.held().exists()
+    assert_same_on_remote(good)
