@@ -70,7 +70,7 @@ def watermark(patch: Setter) -> None:
     """Remember how far the log was copied instead of what was: nothing below that is ever looked at again."""
     take = batch._take
 
-    def take_above(link: Link, model: ModelClass, object_ids: Iterable[str]) -> dict[str, list[Taken]]:
+    def take_above(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, list[Taken]]:
         mark = ChangeLog.objects.using(link.local).synced().aggregate(mark=Max("id"))["mark"] or 0
         taken = take(link, model, object_ids)
         above = {each: [entry for entry in entries if entry.id > mark] for each, entries in taken.items()}

@@ -7,12 +7,13 @@ the same result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from django.contrib.contenttypes.models import ContentType
 from django.db import connections, transaction
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.db.models.signals import post_save, pre_save
 from django.utils.translation import gettext
 
@@ -42,6 +43,7 @@ from synchro.exceptions import CounterpartTaken, HeldByRemoteRows
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import among, pk_among
 from synchro.models import ChangeLog
+from synchro.prepared import ask
 from synchro.registry import ModelClass, keeps_pk, many_to_many_of, model_label, skipped_fields
 
 Action = ChangeLog.Action
@@ -602,15 +604,20 @@ class _Batch:
         ]
 
 
-def _take(link: Link, model: ModelClass, object_ids: Iterable[str]) -> dict[str, list[Taken]]:
+def _take(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, list[Taken]]:
     """Take the unsettled entries of the objects that have a pending one, oldest first.
 
     Entries that were given up go along: the newest state of the object covers them, too.
     """
-    entries = ChangeLog.objects.using(link.local).unsettled().of_objects(model, list(object_ids)).order_by("id")
+
+    def compose(ids: Collection[str]) -> QuerySet[Any, Any]:
+        entries = ChangeLog.objects.using(link.local).unsettled().of_objects(model, ids).order_by("id")
+        return entries.values_list("id", "object_id", "action", "date", "state")
+
     taken: dict[str, list[Taken]] = {}
     pending = set()
-    for pk, object_id, action, date, state in entries.values_list("id", "object_id", "action", "date", "state"):
+    key = "take", ContentType.objects.db_manager(link.local).get_for_model(model).pk
+    for pk, object_id, action, date, state in ask(object_ids, compose, using=link.local, key=key):
         taken.setdefault(object_id, []).append(Taken(pk, action, date))
         if state == ChangeLog.State.PENDING:
             pending.add(object_id)

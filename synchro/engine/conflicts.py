@@ -12,19 +12,20 @@ Rows and the members of relations are compared apart: a changed title and a new 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import Max, Model
+from django.db.models import Max, Model, QuerySet
 from django.utils.translation import gettext
 
 from synchro.engine.link import Link, peer_of
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import pk_among
 from synchro.models import ChangeLog, ChangeRow
+from synchro.prepared import ask
 from synchro.registry import ModelClass, own_fields, skipped_fields
 
 Action = ChangeLog.Action
@@ -93,11 +94,15 @@ def judge(link: Link, model: ModelClass, claims: Mapping[str, Claim]) -> Verdict
     if not (link.has_mirrors and claims):
         return verdicts
     texts = {pk_to_text(model, claim.pk): each for each, claim in claims.items()}
-    log = ChangeLog.objects.using(link.remote).of_objects(model, texts).order_by()
-    found = log.values_list("object_id", "action", "state").annotate(Max("date"), Max("id"))
+
+    def compose(ids: Collection[str]) -> QuerySet[Any, Any]:
+        log = ChangeLog.objects.using(link.remote).of_objects(model, ids).order_by()
+        return log.values_list("object_id", "action", "state").annotate(Max("date"), Max("id"))
+
+    key = "newest", ContentType.objects.db_manager(link.remote).get_for_model(model).pk
     theirs = [
         _Theirs(each, Change(action, date), pk, state in (ChangeLog.State.PENDING, ChangeLog.State.FAILED))
-        for text, action, state, date, pk in found
+        for text, action, state, date, pk in ask(texts, compose, using=link.remote, key=key)
         if action in claims[each := texts[text]].actions
     ]
     relevant = [one for one in theirs if one.on_its_way or _wins(link, one.change.date, claims[one.object_id].date)]

@@ -19,6 +19,7 @@ from synchro.engine.link import Link
 from synchro.exceptions import TransientError
 from synchro.lookups import among
 from synchro.models import Reference, ReferenceRow
+from synchro.prepared import ask
 from synchro.registry import ModelClass
 
 
@@ -94,10 +95,14 @@ def mirrored_owners(link: Link, model: ModelClass, keys: Collection[str]) -> dic
 
 
 def _lock(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, Mirror]:
-    found = _mirrors(link, model, object_ids).order_by("remote_object_id").select_for_update()
+    def compose(ids: Collection[str]) -> QuerySet[Any, Any]:
+        found = _mirrors(link, model, ids).order_by("remote_object_id").select_for_update()
+        return found.values_list("id", "remote_object_id", "local_object_id")
+
+    key = "lock", link.local_identity, _type_id(link, model)
     return {
         local_text: Mirror(pk, remote_text)
-        for pk, local_text, remote_text in found.values_list("id", "remote_object_id", "local_object_id")
+        for pk, local_text, remote_text in ask(object_ids, compose, using=link.remote, key=key)
     }
 
 

@@ -24,6 +24,7 @@ from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import among, pk_among
 from synchro.models import ChangeLog, Reference
 from synchro.natural_keys import has_natural_key
+from synchro.prepared import ask
 from synchro.registry import ModelClass, has_auto_pk, skipped_fields
 
 
@@ -91,8 +92,14 @@ def find(
 
 def references(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, str]:
     """Return the REMOTE keys that LOCAL remembers of its objects."""
-    rows = _references(link, model).filter(among("local_object_id", object_ids))
-    return dict(rows.values_list("local_object_id", "remote_object_id"))  # type: ignore[arg-type]
+
+    def compose(ids: Collection[str]) -> QuerySet[Any, Any]:
+        rows = _references(link, model).filter(among("local_object_id", ids))
+        return rows.values_list("local_object_id", "remote_object_id")
+
+    type_id = ContentType.objects.db_manager(link.local).get_for_model(model).pk
+    key = "references", link.remote_identity, type_id
+    return dict(ask(object_ids, compose, using=link.local, key=key))
 
 
 def remembering(link: Link, model: ModelClass, keys: Collection[str]) -> list[str]:
