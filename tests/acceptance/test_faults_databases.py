@@ -47,7 +47,7 @@ def deliver(site: PrivateSite) -> None:
         let_pauses_end()
         return not ChangeLog.objects.pending().exists()
 
-    wait_until(nothing_is_pending, "nothing is pending", timeout=30, pause=0.5)
+    wait_until(nothing_is_pending, "nothing is pending", pause=0.5)
     wait_until_nothing_is_pending(site)
 
 
@@ -88,7 +88,7 @@ def test_remote_is_down_while_many_objects_change(private_site: PrivateSite, wor
     assert Attempt.objects.count() < 5
     private_site.servers.remote.start()
 
-    wait_until_nothing_is_pending(private_site, timeout=30)
+    wait_until_nothing_is_pending(private_site)
     assert_in_step(Article)
     assert_none_has_ended(workers)
 
@@ -168,7 +168,7 @@ def test_a_column_is_dropped_and_comes_back(private_site: PrivateSite, workers: 
         assert ChangeLog.objects.pending().of(Article).count() == 21
         assert not ChangeLog.objects.pending().filter(attempts__gt=0).exists()
 
-    wait_until_nothing_is_pending(private_site, timeout=30)
+    wait_until_nothing_is_pending(private_site)
     assert_in_step(Article, Product)
     assert sum(each.log.count("held back model=shop.Article") for each in workers) == 1
     assert_none_has_ended(workers)
