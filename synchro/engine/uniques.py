@@ -23,7 +23,7 @@ from synchro.engine.apply import Plan
 from synchro.engine.link import Link
 from synchro.engine.relations import translate
 from synchro.engine.resolve import owners_of
-from synchro.engine.temporary import can_be_temporary, temporary
+from synchro.engine.temporary import can_be_temporary, free
 from synchro.exceptions import UniqueValueTaken
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import pk_among
@@ -31,7 +31,7 @@ from synchro.models import ChangeLog
 from synchro.registry import ModelClass, keeps_pk, model_label
 from synchro.rows import batched
 
-#: Alternatives in one WHERE: SQLite parses an expression at most 1,000 levels deep.
+#: Alternatives in one WHERE or CASE: SQLite parses an expression at most 1,000 levels deep.
 _AT_ONCE = 400
 #: An object is not brought together with more others than this.
 _MAX_GROUP = 20_000
@@ -258,7 +258,7 @@ def _sentence(model: ModelClass, unique: UniqueSet, pk: Any) -> str:
 # Temporary values
 
 
-def _park(link: Link, model: ModelClass, unique: UniqueSet, pks: Iterable[Any]) -> None:
+def _park(link: Link, model: ModelClass, unique: UniqueSet, pks: Collection[Any]) -> None:
     """Give rows temporary values that no other row has."""
     field: Any = unique.parked
     rows = model._base_manager.using(link.remote)
@@ -266,8 +266,9 @@ def _park(link: Link, model: ModelClass, unique: UniqueSet, pks: Iterable[Any]) 
         if unique.takes_null(field):
             rows.filter(pk__in=list(pks)).update(**{field.attname: None})
             return
-        for pk in pks:
-            rows.filter(pk=pk).update(**{field.attname: temporary(link.remote, field)})
+        values = free(link.remote, model, field, len(pks))
+        stand_ins = [model(pk=pk, **{field.attname: value}) for pk, value in zip(pks, values, strict=True)]
+        rows.bulk_update(stand_ins, [field.name], batch_size=_AT_ONCE)
 
 
 def _foreign_keys_unchecked(using: str, field: Field[Any, Any]) -> AbstractContextManager[Any]:

@@ -102,6 +102,18 @@ class Slot(models.Model):
         constraints = [models.UniqueConstraint(fields=["row", "column"], name="shop_slot_place_unique")]
 
 
+class Shirt(models.Model):
+    """A unique value of which there are few."""
+
+    number = models.SmallIntegerField(unique=True)
+
+
+class Pigeonhole(models.Model):
+    """A unique value of which there are even fewer."""
+
+    letter = models.CharField(max_length=1, unique=True)
+
+
 class Legacy(models.Model):
     """A table and columns whose names are not Django's."""
 
