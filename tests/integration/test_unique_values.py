@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import string
+from datetime import time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import transaction
@@ -20,7 +23,7 @@ from tests.databases import Pair
 from tests.faults import Crash
 from tests.queries import queries
 from tests.roads import ROADS, Road, run_task, sync
-from tests.shop.models import Captain, Country, Pigeonhole, Profile, Shirt, Slot
+from tests.shop.models import Captain, Country, Gauge, Pigeonhole, Profile, Shirt, Slot
 
 PLACE = ("row", "column")
 COLUMNS = [("label",), ("position",), ("reserve",), PLACE]
@@ -106,6 +109,37 @@ def test_many_objects_rotate_where_few_values_are_left(each_vendor: Pair, model:
     assert [counterpart(each).pk for each in objects[:3]] == keys
     assert_in_step(model)
     assert len(sent) < 60
+
+
+@roads
+def test_unique_values_of_every_kind_are_rotated(each_vendor: Pair, road: Road) -> None:
+    objects = [factories.make(Gauge, **_gauge(number)) for number in range(3)]
+    sync()
+    keys = [counterpart(each).pk for each in objects]
+    change(objects[0], **_gauge(9))
+    for each, number in ((objects[2], 0), (objects[1], 2), (objects[0], 1)):
+        change(each, **_gauge(number))
+
+    road()
+
+    assert [counterpart(each).pk for each in objects] == keys
+    assert_in_step(Gauge)
+
+
+def _gauge(number: int) -> dict[str, Any]:
+    moment = factories.moment() + timedelta(days=number, minutes=number)
+    return {
+        "decimal": Decimal(f"{number}.50"),
+        "number": number / 3,
+        "token": UUID(int=number),
+        "day": moment.date(),
+        "moment": moment,
+        "hour": time(number, 59, 59, 999999),
+        "length": timedelta(days=number, microseconds=1),
+        "address": f"2001:db8::{number}",
+        "big": 2**62 + number,
+        "path": f"gauges/{number}" if number else None,
+    }
 
 
 def test_no_value_is_left_to_stand_in(pair: Pair) -> None:

@@ -8,6 +8,7 @@ from tests.shop.models.plain import Article, City, Country, Product
 from tests.shop.models.primary_keys import Booking, Locker, Parcel, Seat, Tag
 from tests.shop.models.quirks import (
     Captain,
+    Gauge,
     Haunted,
     Hidden,
     Invoice,
@@ -67,6 +68,7 @@ __all__ = [
     "Fair",
     "Flight",
     "Folder",
+    "Gauge",
     "Grant",
     "Haunted",
     "Hen",

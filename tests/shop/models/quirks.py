@@ -108,6 +108,21 @@ class Shirt(models.Model):
     number = models.SmallIntegerField(unique=True)
 
 
+class Gauge(models.Model):
+    """A unique value of each kind that every vendor has an index for."""
+
+    decimal = models.DecimalField(max_digits=8, decimal_places=2, unique=True)
+    number = models.FloatField(unique=True)
+    token = models.UUIDField(unique=True)
+    day = models.DateField(unique=True)
+    moment = models.DateTimeField(unique=True)
+    hour = models.TimeField(unique=True)
+    length = models.DurationField(unique=True)
+    address = models.GenericIPAddressField(unique=True)
+    big = models.BigIntegerField(unique=True)
+    path = models.FileField(upload_to="gauges", unique=True, null=True)
+
+
 class Pigeonhole(models.Model):
     """A unique value of which there are even fewer."""
 
