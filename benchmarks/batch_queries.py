@@ -1,73 +1,105 @@
-"""How many statements a batch costs: as many for 500 objects as for 10."""
+"""How many statements a batch costs: as many for 500 objects as for 10, whatever their model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 from django.db import connections
-from django.test.utils import CaptureQueriesContext
 
-from benchmarks.content import add_rows, change_rows
 from benchmarks.databases import LOCAL, REMOTE, empty
 from benchmarks.dispatching import without_dispatch
-from benchmarks.models import Row
+from benchmarks.kinds import KINDS, PLAIN, Kind, at_once
 from benchmarks.report import Cell, Goal, Result
 from benchmarks.sizes import Sizes
-from synchro import engine, touch
+from synchro import engine
+from synchro.models import ChangeLog
 
-_BATCHES = (1, 10, 500)
-#: Statements that frame a transaction.
-_FRAME = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+_SMALL, _LARGE = 10, 500
+#: Statements that frame a part of a transaction.
+_FRAME = ("SAVEPOINT", "RELEASE")
 
 Bring = Callable[[], object]
+#: Statements on LOCAL and on REMOTE.
+Counts = tuple[int, int]
 
 
 def measure(sizes: Sizes) -> Result:
-    """Count the statements of batches of new and of changed rows, with ``synchronize`` and in a task."""
+    """Count the statements that bring new, changed and deleted objects of every kind, and plain ones in a task."""
     with without_dispatch():
-        rows = [row for size in _BATCHES for row in _rows(size)]
+        rows = [row for kind in KINDS for row in _rows(kind, "synchronize", engine.sync_pending)]
+        rows += _rows(PLAIN, "task", _bring_first)
     return Result(
         name="batch_queries",
-        title="Statements of one batch, without BEGIN and COMMIT",
+        title=f"Statements of one batch of {_SMALL} and of {_LARGE} objects, without those that frame transactions",
         rows=rows,
         goals=list(_goals(rows)),
     )
 
 
-def _rows(size: int) -> Iterator[dict[str, Cell]]:
-    for name, bring in (("synchronize", engine.sync_pending), ("task", _bring_first)):
-        empty()
-        add_rows(size)
-        yield {"by": name, "objects": size, "changes": "insert", **_count(bring)}
-        change_rows()
-        yield {"by": name, "objects": size, "changes": "update", **_count(bring)}
+def _rows(kind: Kind, by: str, bring: Bring) -> Iterator[dict[str, Cell]]:
+    empty()
+    with kind.listened():
+        _counts(kind, 2, bring)  # what is asked once and remembered
+        small, large = (_counts(kind, size, bring) for size in (_SMALL, _LARGE))
+    for change in small:
+        yield {
+            "model": kind.name,
+            "by": by,
+            "change": change,
+            **_columns("LOCAL", small[change][0], large[change][0]),
+            **_columns("REMOTE", small[change][1], large[change][1]),
+        }
+
+
+def _columns(side: str, small: int, large: int) -> dict[str, Cell]:
+    return {f"{side}, {_SMALL}": small, f"{side}, {_LARGE}": large}
+
+
+def _counts(kind: Kind, size: int, bring: Bring) -> dict[str, Counts]:
+    """Add, change and delete so many objects; return what bringing each of that costs."""
+    found = {}
+    for change, act in (
+        ("add", lambda: kind.add(size)),
+        ("change", lambda: kind.change(kind.model)),
+        ("delete", lambda: kind.model._base_manager.all().delete()),
+    ):
+        with at_once():
+            act()
+        found[change] = _count(bring)
+    return found
 
 
 def _bring_first() -> object:
-    """Do what a task for the first row does; it takes the others along."""
-    return engine.sync_object(Row._meta.label, "1")
+    """Do what a task for the first object does; it takes the others along."""
+    return engine.sync_object(PLAIN.model._meta.label, ChangeLog.objects.pending().order_by("pk")[0].object_id)
 
 
-def _count(bring: Bring) -> dict[str, Cell]:
-    touch(Row.objects.order_by("id"))
+def _count(bring: Bring) -> Counts:
+    here: list[str] = []
+    there: list[str] = []
     with ExitStack() as stack:
-        sent = {alias: stack.enter_context(CaptureQueriesContext(connections[alias])) for alias in (LOCAL, REMOTE)}
+        for alias, sent in ((LOCAL, here), (REMOTE, there)):
+            stack.enter_context(connections[alias].execute_wrapper(partial(_note, sent)))
         bring()
-    counts = {
-        name: sum(not query["sql"].startswith(_FRAME) for query in sent[alias].captured_queries)
-        for name, alias in (("LOCAL", LOCAL), ("REMOTE", REMOTE))
-    }
     if engine.count_pending():
-        raise AssertionError("One batch was not enough.")
-    return {**counts, "together": sum(counts.values())}
+        raise AssertionError("Not everything has arrived.")
+    return len(here), len(there)
+
+
+def _note(sent: list[str], execute: Callable[..., object], sql: str, *arguments: object) -> object:
+    if not sql.startswith(_FRAME):
+        sent.append(sql)
+    return execute(sql, *arguments)
 
 
 def _goals(rows: list[dict[str, Cell]]) -> Iterator[Goal]:
-    """Ten and five hundred objects cost the same."""
-    together = {(row["by"], row["changes"], row["objects"]): int(row["together"]) for row in rows}
-    small, large = _BATCHES[1:]
-    for by, changes, size in together:
-        if size == large:
-            more = together[by, changes, large] - together[by, changes, small]
-            yield Goal(f"{by}, {changes}: more for {large} objects than for {small}", more, most=0)
+    """Ten and five hundred objects cost the same, but for what has to be asked or done object by object."""
+    for kind in KINDS:
+        more = [_more(row, side) for row in rows if row["model"] == kind.name for side in ("LOCAL", "REMOTE")]
+        yield Goal(f"{kind.name}: more statements for each more object", max(more), most=kind.for_each)
+
+
+def _more(row: dict[str, Cell], side: str) -> float:
+    return (float(row[f"{side}, {_LARGE}"]) - float(row[f"{side}, {_SMALL}"])) / (_LARGE - _SMALL)

@@ -13,10 +13,8 @@ from django.db import connections
 from benchmarks import settings
 
 LOCAL, REMOTE = "default", "remote"
-_TABLES = (
-    *("benchmarks_row", "benchmarks_numbered", "benchmarks_unwatched"),
-    *("synchro_changelog", "synchro_attempt", "synchro_reference", "synchro_comparison"),
-)
+#: What stays when the databases are emptied; synchro_option holds their identities.
+_KEPT = {"django_migrations", "django_content_type", "auth_permission", "synchro_option"}
 
 
 @contextmanager
@@ -25,7 +23,10 @@ def databases() -> Iterator[None]:
     try:
         for alias in (LOCAL, REMOTE):
             _on_server(f'CREATE DATABASE "{_name(alias)}"')
-            call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
+            call_command("migrate", database=alias, verbosity=0)
+            call_command(
+                "migrate", database=alias, run_syncdb=True, verbosity=0
+            )  # apps without migrations point to others
         yield
     finally:
         connections.close_all()
@@ -36,7 +37,13 @@ def databases() -> Iterator[None]:
 def empty() -> None:
     """Delete all rows of both databases; identities and content types stay."""
     for alias in (LOCAL, REMOTE):
-        execute(alias, f"TRUNCATE {', '.join(_TABLES)} RESTART IDENTITY")
+        if filled := [table for table in _tables(alias) if fetch(alias, f"SELECT EXISTS (SELECT 1 FROM {table})")[0]]:
+            execute(alias, f"TRUNCATE {', '.join(filled)} RESTART IDENTITY CASCADE")
+
+
+def _tables(alias: str) -> list[str]:
+    connection = connections[alias]
+    return [connection.ops.quote_name(table) for table in connection.introspection.table_names() if table not in _KEPT]
 
 
 def refuse_connections(alias: str) -> None:

@@ -29,10 +29,15 @@ DATABASES = {"default": _postgres("local"), "remote": _postgres("remote")}
 SECRET_KEY = "only for benchmarks"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = ["django.contrib.contenttypes", "synchro", "synchro_tasks", "benchmarks"]
+#: The test project's models are there for what is measured for every kind of model.
+INSTALLED_APPS = [
+    *("django.contrib.contenttypes", "django.contrib.auth", "synchro", "synchro_tasks", "benchmarks"),
+    *("tests.shop", "tests.handlers", "tests.unwatched"),
+]
 
+SYNCHRO_LOCAL = "default"
 SYNCHRO_REMOTE = "remote"
-SYNCHRO_MODELS = [("benchmarks", "Row", "Numbered")]
+SYNCHRO_MODELS = [("benchmarks", "Row", "Numbered"), "shop", "handlers"]
 
 # As the documentation recommends it: every task runs at least once.
 CELERY_BROKER_URL = REDIS_URL

@@ -18,6 +18,11 @@ class Sizes:
         return max(self.rows // 10, 1)
 
     @property
+    def objects(self) -> int:
+        """Objects of each kind of model."""
+        return max(self.rows // 20, 20)
+
+    @property
     def burst(self) -> int:
         """Single commits of the burst."""
         return max(self.rows // 2, 1)

@@ -1,8 +1,18 @@
 """From a signal to the log: receivers that append what changed on LOCAL, in the caller's own transaction.
 
-What Django announces, and what it does not, is in its documentation of signals and, for many-to-many fields, in
-``django.db.models.fields.related_descriptors``; the children that a delete sets to NULL are only seen in
-``django.db.models.deletion.Collector``.
+What Django announces, and what it does not, as of Django 5.2 and 6.0:
+
+- ``post_save`` and ``post_delete`` are sent for each object: with a proxy as the sender where a proxy was saved, and
+  with the child alone where a multi-table child was saved. A delete announces the parents, too. ``m2m_changed`` has no
+  ``pk_set`` when a relation is cleared. https://docs.djangoproject.com/en/5.2/ref/signals/
+- ``update()``, ``bulk_create()``, ``bulk_update()`` and the managers of reverse foreign keys with ``bulk=True`` tell
+  nobody. https://docs.djangoproject.com/en/5.2/ref/models/querysets/ and
+  https://docs.djangoproject.com/en/5.2/ref/models/relations/
+- ``add()`` and ``set()`` insert the rows of an explicit through model in bulk: ``_add_items()`` in
+  ``django.db.models.fields.related_descriptors``.
+- A delete sets its children to NULL or to a default by ``update()``, and a receiver without a sender would keep it from
+  deleting rows of any model the fast way: ``can_fast_delete()`` and ``delete()`` of
+  ``django.db.models.deletion.Collector``.
 """
 
 from __future__ import annotations

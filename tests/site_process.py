@@ -22,6 +22,7 @@ import django  # noqa: E402 -- the clock comes first
 
 django.setup()
 
+from django.apps import apps  # noqa: E402
 from django.db import IntegrityError, OperationalError, transaction  # noqa: E402
 
 from synchro import call_synchronize  # noqa: E402
@@ -45,6 +46,10 @@ def delete(title: str) -> None:
 
 def titles() -> list[str]:
     return sorted(Article.objects.values_list("title", flat=True))
+
+
+def has_tasks() -> bool:
+    return apps.is_installed("synchro_tasks")
 
 
 def synchronize() -> str:

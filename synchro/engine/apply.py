@@ -98,7 +98,8 @@ def _delete(link: Link, model: ModelClass, pks: Sequence[Any]) -> None:
     if not pks:
         return
     if not connections[link.remote].features.can_defer_constraint_checks:
-        # Vendors that check row by row refuse to delete a row that points to itself, or to one that comes later.
+        # Vendors that check row by row refuse to delete a row that points to itself, or to one that comes later:
+        # https://dev.mysql.com/doc/refman/8.4/en/ansi-diff-foreign-keys.html
         release(link, model, pks, only_to_itself=True)
     for key in keys_to(model):
         if key.model._meta.auto_created:

@@ -1,13 +1,18 @@
-"""The members of many-to-many relations with an automatic through table: REMOTE's set becomes LOCAL's."""
+"""The members of many-to-many relations with an automatic through table: REMOTE's set becomes LOCAL's.
+
+Where somebody listens, ``m2m_changed`` is sent with the arguments that Django's own managers send it with:
+https://docs.djangoproject.com/en/5.2/ref/signals/ and ``django.db.models.fields.related_descriptors``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
+from django.db.models import Model
 from django.db.models.signals import m2m_changed
 
 from synchro import rows
@@ -167,21 +172,27 @@ def _write(link: Link, relation: ManyToMany, present: Mapping[Pair, Any], wanted
     add = [pair for pair in wanted if pair not in present]
     remove = [pair for pair in present if pair not in wanted]
     if is_listened(relation.through, m2m_changed):
+        owners = relation.owner._base_manager.using(link.remote).in_bulk({owner for owner, _ in (*add, *remove)})
         for name, pairs in (("remove", remove), ("add", add)):
-            for owner in sorted({owner for owner, _ in pairs}, key=str):
-                _write_announced(
-                    link, relation, name, owner, {pair: present.get(pair) for pair in pairs if pair[0] == owner}
-                )
+            for owner, own in _by_owner(pairs).items():
+                _write_announced(link, relation, name, owners[owner], {pair: present.get(pair) for pair in own})
     else:
         _delete(link, relation, [present[pair] for pair in remove])
         _insert(link, relation, add)
     return bool(add or remove)
 
 
-def _write_announced(link: Link, relation: ManyToMany, name: str, owner: Any, pairs: Mapping[Pair, Any]) -> None:
+def _by_owner(pairs: Iterable[Pair]) -> dict[Any, list[Pair]]:
+    found: dict[Any, list[Pair]] = {}
+    for pair in sorted(pairs, key=str):
+        found.setdefault(pair[0], []).append(pair)
+    return found
+
+
+def _write_announced(link: Link, relation: ManyToMany, name: str, owner: Model, pairs: Mapping[Pair, Any]) -> None:
     arguments = {
         "sender": relation.through,
-        "instance": relation.owner._base_manager.using(link.remote).get(pk=owner),
+        "instance": owner,
         "reverse": not relation.owner_declares,
         "model": relation.member,
         "pk_set": {member for _, member in pairs},

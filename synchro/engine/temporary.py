@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import string
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
-from random import getrandbits, random, randrange
+from random import choices, getrandbits, random, randrange
 from typing import Any
 
 from django.conf import settings
 from django.db import connections, models
-from django.db.models import Field
+from django.db.models import Field, Model
+
+from synchro.exceptions import UniqueValueTaken
+
+_LETTERS = string.ascii_lowercase + string.digits
+#: How often values are drawn until enough of them are free.
+_ROUNDS = 20
 
 
 def can_be_temporary(field: Field[Any, Any]) -> bool:
@@ -24,6 +31,28 @@ def temporary(using: str, field: Field[Any, Any]) -> Any:
     """Return a value that hardly any other row has in the field: it stands there until the transaction's end."""
     target = _target(field)
     return next(make(using, target) for kind, make in _TEMPORARY.items() if isinstance(target, kind))
+
+
+def free(using: str, model: type[Model], field: Field[Any, Any], count: int) -> list[Any]:
+    """Return so many different values that no row of the database has in the field.
+
+    Raises:
+        UniqueValueTaken: there are hardly that many.
+    """
+    rows = model._base_manager.using(using)
+    found: set[Any] = set()
+    for _ in range(_ROUNDS):
+        drawn = {temporary(using, field) for _ in range(count)} - found
+        taken = rows.filter(**{f"{field.attname}__in": drawn}).values_list(field.attname, flat=True)
+        found |= drawn - {_folded(each) for each in taken}
+        if len(found) >= count:
+            return list(found)[:count]
+    raise UniqueValueTaken
+
+
+def _folded(value: Any) -> Any:
+    """Return the value as it was drawn, whatever the database's collation takes for the same."""
+    return value.lower() if isinstance(value, str) else value
 
 
 def _target(field: Any) -> Field[Any, Any]:
@@ -44,7 +73,7 @@ def _decimal(using: str, field: Any) -> Decimal:
 
 
 def _text(using: str, field: Any) -> str:
-    return uuid.uuid4().hex[: field.max_length]
+    return "".join(choices(_LETTERS, k=min(field.max_length or 32, 32)))
 
 
 def _address(using: str, field: Any) -> str:

@@ -1,9 +1,10 @@
 """Unique values that wander between objects: REMOTE's rows make way for each other inside one transaction.
 
 Two objects that have swapped a unique value cannot be written one after the other, nor by one statement: every vendor
-checks row by row. So the rows that stand in the way give their value up first, for a temporary one, and get their new
-value before REMOTE's transaction commits. Only rows that are overwritten anyway make way, so that a temporary value is
-never committed.
+checks unique values row by row (https://www.postgresql.org/docs/current/sql-createtable.html, "Non-Deferred Uniqueness
+Constraints"; https://dev.mysql.com/doc/refman/8.4/en/ansi-diff-foreign-keys.html). So the rows that stand in the way
+give their value up first, for a temporary one, and get their new value before REMOTE's transaction commits. Only rows
+that are overwritten anyway make way, so that a temporary value is never committed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from synchro.engine.apply import Plan
 from synchro.engine.link import Link
 from synchro.engine.relations import translate
 from synchro.engine.resolve import owners_of
-from synchro.engine.temporary import can_be_temporary, temporary
+from synchro.engine.temporary import can_be_temporary, free
 from synchro.exceptions import UniqueValueTaken
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import pk_among
@@ -31,8 +32,9 @@ from synchro.models import ChangeLog
 from synchro.registry import ModelClass, keeps_pk, model_label
 from synchro.rows import batched
 
-#: Alternatives in one WHERE: SQLite parses an expression at most 1,000 levels deep.
-_AT_ONCE = 400
+#: Alternatives in one WHERE or CASE. SQLite parses an expression at most 1,000 levels deep:
+#: https://www.sqlite.org/limits.html
+_AT_ONCE, _AT_ONCE_ON_SQLITE = 1000, 400
 #: An object is not brought together with more others than this.
 _MAX_GROUP = 20_000
 _NEVER = 3
@@ -206,7 +208,7 @@ def _rows_with(
     """Yield wanted values that rows on REMOTE have, and the rows' primary keys."""
     known = set(wanted)
     names = [each.attname for each in unique.fields]
-    for some in batched(wanted, _AT_ONCE):
+    for some in batched(wanted, _at_once(link.remote)):
         rows = model._base_manager.using(link.remote).filter(unique.among(some))
         for pk, *row in rows.values_list("pk", *names):
             if (values := tuple(row)) in known:
@@ -258,7 +260,7 @@ def _sentence(model: ModelClass, unique: UniqueSet, pk: Any) -> str:
 # Temporary values
 
 
-def _park(link: Link, model: ModelClass, unique: UniqueSet, pks: Iterable[Any]) -> None:
+def _park(link: Link, model: ModelClass, unique: UniqueSet, pks: Collection[Any]) -> None:
     """Give rows temporary values that no other row has."""
     field: Any = unique.parked
     rows = model._base_manager.using(link.remote)
@@ -266,8 +268,13 @@ def _park(link: Link, model: ModelClass, unique: UniqueSet, pks: Iterable[Any]) 
         if unique.takes_null(field):
             rows.filter(pk__in=list(pks)).update(**{field.attname: None})
             return
-        for pk in pks:
-            rows.filter(pk=pk).update(**{field.attname: temporary(link.remote, field)})
+        values = free(link.remote, model, field, len(pks))
+        stand_ins = [model(pk=pk, **{field.attname: value}) for pk, value in zip(pks, values, strict=True)]
+        rows.bulk_update(stand_ins, [field.name], batch_size=_at_once(link.remote))
+
+
+def _at_once(using: str) -> int:
+    return _AT_ONCE_ON_SQLITE if connections[using].vendor == "sqlite" else _AT_ONCE
 
 
 def _foreign_keys_unchecked(using: str, field: Field[Any, Any]) -> AbstractContextManager[Any]:

@@ -4,8 +4,17 @@ Each vendor keeps most values of Django's fields exactly, refuses some, and sile
 before anything is written, and the object fails. Nothing is looked at that both vendors keep alike, so between two
 PostgreSQLs a copy costs nothing more.
 
-Sources: the manuals' chapters on data types (PostgreSQL: 8; MariaDB: "Data Types" and "SQL_MODE"; SQLite: "Datatypes In
-SQLite" and "Floating Point Numbers") and Django's ``db/backends/*/operations.py`` for what it makes of them.
+What each vendor makes of a value is in its manual, and what Django makes of it in its ``db/backends/*/operations.py``:
+
+- PostgreSQL cuts spaces at the end of text that is too long, and keeps no NUL:
+  https://www.postgresql.org/docs/current/datatype-character.html. Its ``jsonb`` refuses NUL and half surrogates, and
+  keeps numbers without an exponent: https://www.postgresql.org/docs/current/datatype-json.html
+- SQLite keeps any value in any column: https://www.sqlite.org/datatype3.html. Django keeps decimals there as floating
+  point numbers, of which it trusts 15 digits: ``get_decimalfield_converter()``. NaN becomes NULL.
+- MariaDB and MySQL refuse what does not fit only where ``sql_mode`` is strict: https://mariadb.com/kb/en/sql_mode/.
+  They keep neither NaN nor infinity, and columns from before Django 1.8 no fractions of seconds.
+
+``tests/integration/test_values_*.py`` try all of it between all vendors.
 """
 
 from __future__ import annotations

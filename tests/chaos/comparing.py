@@ -29,6 +29,7 @@ QUERIES = {
         ) FROM shop_playlist playlist
     """,
     "shop.Locker": "SELECT number, note FROM shop_locker",
+    "shop.Slot": 'SELECT label, position, reserve, "row", "column" FROM shop_slot',
 }
 _ENTRIES = """
     SELECT log.id, action, date, state, attempts, synced_at, reason FROM synchro_changelog log

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from threading import Event, Thread
 from typing import Any
@@ -16,7 +17,7 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import Model
 
 from tests.chaos.world import World
-from tests.shop.models import Article, City, Country, Employee, Locker, Playlist, Product, Song
+from tests.shop.models import Article, City, Country, Employee, Locker, Playlist, Product, Slot, Song
 
 #: The models and the field that identifies their objects to a person on either side.
 KEYS: dict[type[Model], str] = {
@@ -28,7 +29,13 @@ KEYS: dict[type[Model], str] = {
     Song: "title",
     Playlist: "name",
     Locker: "number",
+    Slot: "label",
 }
+#: Values that belong to one object only, and that objects swap.
+UNIQUE: list[tuple[type[Model], tuple[str, ...]]] = [
+    *((Slot, ("label",)), (Slot, ("position",)), (Slot, ("reserve",)), (Slot, ("row", "column"))),
+    (Product, ("sku",)),
+]
 _BULK = 60
 
 
@@ -49,6 +56,8 @@ class Writer(Thread):
         self.done: Counter[str] = Counter()
         #: Pauses between two operations, in seconds at most.
         self.pause = 0.02
+        #: The second half of what takes two transactions.
+        self._rest: Callable[[], None] | None = None
         self._operations: list[tuple[int, Callable[[], None]]] = [
             (30, self.create),
             (30, self.change),
@@ -57,6 +66,7 @@ class Writer(Thread):
             (8, self.link),
             (4, self.unlink),
             (3, self.reuse_key),
+            (8, self.rotate),
             (4, self.undo_part),
             (2, self.undo_all),
             (4, self.change_slowly),
@@ -68,15 +78,16 @@ class Writer(Thread):
         weights = [weight for weight, _ in self._operations]
         operations = [operation for _, operation in self._operations]
         while not self.stop.is_set():
-            (operation,) = self.random.choices(operations, weights)
+            operation, self._rest = self._rest or self.random.choices(operations, weights)[0], None
+            name = getattr(operation, "func", operation).__name__
             try:
                 with transaction.atomic(using=settings.SYNCHRO_LOCAL):
                     operation()
-                self.done[operation.__name__] += 1
+                self.done[name] += 1
             except (_Undo, IntegrityError):
                 self.done["rolled back"] += 1
             except AnyDatabaseError as error:
-                self.world.note(f"{self.name} {operation.__name__}: {type(error).__name__}")
+                self.world.note(f"{self.name} {name}: {type(error).__name__}")
                 self.done["LOCAL away"] += 1
                 connections[settings.SYNCHRO_LOCAL].close()
                 self.stop.wait(0.1)
@@ -146,6 +157,27 @@ class Writer(Thread):
         locker.delete()
         Locker.objects.create(number=number, note=self._text())
 
+    def rotate(self) -> None:
+        """Let two or three objects take each other's unique values, in one transaction or in two."""
+        model, names = self.random.choice(UNIQUE)
+        chosen = [self._any(model) for _ in range(self.random.choice([2, 3]))]
+        objects = list({each.pk: each for each in chosen if each is not None}.values())
+        if len(objects) < 2:
+            return
+        values = [tuple(getattr(each, name) for name in names) for each in objects]
+        self._take(objects[0], names, self._nobody_s(names))
+        for each, value in zip(objects[1:], values, strict=False):
+            self._take(each, names, value)
+        if self.random.random() < 0.5:
+            self._take(objects[0], names, values[-1])
+        else:
+            self._rest = partial(self.finish_rotation, objects[0], names, values[-1])
+
+    def finish_rotation(self, instance: Any, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
+        """Give the first object of a rotation its new values, unless it is gone by now."""
+        if (found := type(instance)._default_manager.filter(pk=instance.pk).first()) is not None:
+            self._take(found, names, values)
+
     def undo_part(self) -> None:
         """Roll a savepoint back, and change one of its objects again."""
         kept, undone = self._any(), self._any()
@@ -182,6 +214,19 @@ class Writer(Thread):
 
     # Objects
 
+    def _take(self, instance: Any, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
+        for name, value in zip(names, values, strict=True):
+            setattr(instance, name, value)
+        self._save(f"take {names} {values}", instance)
+
+    def _nobody_s(self, names: tuple[str, ...]) -> tuple[Any, ...]:
+        number = self._number()
+        return tuple(f"aside {number}" if name in ("label", "sku") else -number for name in names)
+
+    def _number(self) -> int:
+        """Return a number that no writer returned before."""
+        return self.number * 1_000_000 + next(self.numbers)
+
     def _create(self, model: type[Model]) -> None:
         key = f"{self.number}-{next(self.numbers)}"
         values: dict[str, Any] = {KEYS[model]: key}
@@ -196,6 +241,14 @@ class Writer(Thread):
             values["country"] = country
         elif model is Employee:
             values["manager"] = self._any(Employee)
+        elif model is Slot:
+            number = self._number()
+            values |= {
+                "position": number,
+                "reserve": self.random.choice([number, None]),
+                "row": number,
+                "column": self.number,
+            }
         self._save("create", model(**values))
 
     def _change(self, instance: Any) -> None:
@@ -211,6 +264,8 @@ class Writer(Thread):
                 instance.name = self._text()
             case Locker():
                 instance.note = self._text()
+            case Slot():
+                instance.reserve = self.random.choice([self._number(), None])
         self._save("change", instance)
 
     def _save(self, what: str, instance: Any) -> None:

@@ -12,7 +12,13 @@ from django.test import override_settings
 from synchro import DisableSynchroLog, engine, touch
 from synchro.models import ChangeLog
 from tests import factories
-from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote, counterpart
+from tests.assertions import (
+    assert_in_step,
+    assert_nothing_pending,
+    assert_same_objects,
+    assert_same_on_remote,
+    counterpart,
+)
 from tests.databases import Pair
 from tests.roads import ROADS, Road, run_task, sync
 from tests.shop.models import (
@@ -193,6 +199,29 @@ def test_relations_from_both_sides(each_vendor: Pair, bring: Road) -> None:
     bring()
 
     assert_in_step(Playlist, Song)
+
+
+@roads
+@pytest.mark.parametrize("watched", ["playlist", "song"])
+def test_only_one_side_of_a_relation_is_watched(each_vendor: Pair, bring: Road, watched: str) -> None:
+    """The watched side brings its members, whichever side declares the relation and is changed."""
+    with override_settings(SYNCHRO_MODELS=[("shop", watched)]):
+        songs = [factories.song() for _ in range(3)]
+        lists = [factories.playlist(*songs[:2]), factories.playlist()]
+        bring()
+        assert_same_objects(Playlist if watched == "playlist" else Song)
+        songs[0].playlists.clear()
+        songs[2].playlists.set(lists)
+        lists[0].songs.remove(songs[1])
+
+        bring()
+
+        links = [
+            set(Playlist.songs.through._base_manager.using(using).values_list("playlist__name", "song__title"))
+            for using in (each_vendor.local, each_vendor.remote)
+        ]
+        assert links[0] == links[1] == {(each.name, songs[2].title) for each in lists}
+        assert_nothing_pending()
 
 
 # Inheritance

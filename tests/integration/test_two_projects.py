@@ -105,6 +105,17 @@ def _sizes(pair: Pair) -> list[int]:
     return [table.objects.using(alias).count() for alias in (pair.local, pair.remote) for table in tables]
 
 
+def test_neither_project_needs_the_tasks(pair: Pair, start: Start) -> None:
+    a, b = start()
+    a.ask("create", "made at A")
+    b.ask("create", "made at B")
+
+    until_quiet(a, b)
+
+    assert a.ask("titles") == b.ask("titles") == ["made at A", "made at B"]
+    assert [each.ask("has_tasks") for each in (a, b)] == [False, False]
+
+
 @pytest.mark.parametrize("clock", [0, -7, 7], ids=["equal clocks", "behind", "ahead"])
 def test_what_two_projects_do(pair: Pair, start: Start, clock: float) -> None:
     a, b = start(clock=clock)

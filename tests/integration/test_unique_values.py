@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import string
+from datetime import time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import transaction
@@ -14,11 +18,12 @@ from synchro import engine
 from synchro.engine import apply, batch
 from synchro.models import Attempt, ChangeLog, Reference
 from tests import factories
-from tests.assertions import assert_nothing_pending, counterpart
+from tests.assertions import assert_in_step, assert_nothing_pending, counterpart
 from tests.databases import Pair
 from tests.faults import Crash
+from tests.queries import queries
 from tests.roads import ROADS, Road, run_task, sync
-from tests.shop.models import Captain, Profile, Slot
+from tests.shop.models import Captain, Country, Gauge, Pigeonhole, Profile, Shirt, Slot
 
 PLACE = ("row", "column")
 COLUMNS = [("label",), ("position",), ("reserve",), PLACE]
@@ -81,6 +86,80 @@ def test_three_objects_rotate(each_vendor: Pair, names: tuple[str, ...], road: R
     road()
 
     assert_same_slots(each_vendor)
+
+
+@pytest.mark.parametrize("model", [Country, Shirt])
+def test_many_objects_rotate_where_few_values_are_left(each_vendor: Pair, model: Any) -> None:
+    """Codes of two letters and small numbers: temporary values are neither each other's nor those of other rows."""
+    name = "code" if model is Country else "number"
+    with transaction.atomic(using=each_vendor.local):
+        objects = [factories.make(model, **{name: _short(model, number)}) for number in range(150)]
+    sync()
+    keys = [counterpart(each).pk for each in objects[:3]]
+    with transaction.atomic(using=each_vendor.local):
+        values = [getattr(each, name) for each in objects]
+        change(objects[0], **{name: _short(model, 150)})
+        for each, value in zip(objects[1:], values, strict=False):
+            change(each, **{name: value})
+        change(objects[0], **{name: values[-1]})
+
+    with queries(each_vendor.remote) as sent:
+        sync()
+
+    assert [counterpart(each).pk for each in objects[:3]] == keys
+    assert_in_step(model)
+    assert len(sent) < 60
+
+
+@roads
+def test_unique_values_of_every_kind_are_rotated(each_vendor: Pair, road: Road) -> None:
+    objects = [factories.make(Gauge, **_gauge(number)) for number in range(3)]
+    sync()
+    keys = [counterpart(each).pk for each in objects]
+    change(objects[0], **_gauge(9))
+    for each, number in ((objects[2], 0), (objects[1], 2), (objects[0], 1)):
+        change(each, **_gauge(number))
+
+    road()
+
+    assert [counterpart(each).pk for each in objects] == keys
+    assert_in_step(Gauge)
+
+
+def _gauge(number: int) -> dict[str, Any]:
+    moment = factories.moment() + timedelta(days=number, minutes=number)
+    return {
+        "decimal": Decimal(f"{number}.50"),
+        "number": number / 3,
+        "token": UUID(int=number),
+        "day": moment.date(),
+        "moment": moment,
+        "hour": time(number, 59, 59, 999999),
+        "length": timedelta(days=number, microseconds=1),
+        "address": f"2001:db8::{number}",
+        "big": 2**62 + number,
+        "path": f"gauges/{number}" if number else None,
+    }
+
+
+def test_no_value_is_left_to_stand_in(pair: Pair) -> None:
+    """All letters and digits are taken: two that swap theirs fail and say why, and the rows keep what they have."""
+    objects = [factories.make(Pigeonhole, letter=letter) for letter in string.ascii_lowercase + string.digits]
+    sync()
+    before = sorted(Pigeonhole.objects.using(pair.remote).values_list("letter", flat=True))
+    with transaction.atomic(using=pair.local):
+        for each, letter in zip((objects[0], objects[1], objects[0]), "!ab", strict=True):
+            change(each, letter=letter)
+
+    report = engine.sync_pending()
+
+    assert {failure.object_id for failure in report.failures} == {str(each.pk) for each in objects[:2]}
+    assert "has the same letter, which must be unique" in report.failures[0].error
+    assert sorted(Pigeonhole.objects.using(pair.remote).values_list("letter", flat=True)) == before
+
+
+def _short(model: Any, number: int) -> Any:
+    return f"{chr(65 + number // 26)}{chr(65 + number % 26)}" if model is Country else number
 
 
 @roads

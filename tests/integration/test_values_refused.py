@@ -246,7 +246,7 @@ def time_zone(alias: str, name: str | None, **settings: Any) -> Iterator[None]:
             choose(kept)
 
 
-@pytest.mark.parametrize("zone", ["America/New_York"])
+@pytest.mark.parametrize("zone", ["America/New_York", "Australia/Lord_Howe"])
 def test_databases_that_keep_moments_in_a_zone_of_their_own(every_pair: Pair, zone: str) -> None:
     with time_zone(every_pair.remote, zone if every_pair.remote.startswith(("sqlite", "mariadb")) else None):
         moments = [

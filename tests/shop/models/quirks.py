@@ -102,6 +102,33 @@ class Slot(models.Model):
         constraints = [models.UniqueConstraint(fields=["row", "column"], name="shop_slot_place_unique")]
 
 
+class Shirt(models.Model):
+    """A unique value of which there are few."""
+
+    number = models.SmallIntegerField(unique=True)
+
+
+class Gauge(models.Model):
+    """A unique value of each kind that every vendor has an index for."""
+
+    decimal = models.DecimalField(max_digits=8, decimal_places=2, unique=True)
+    number = models.FloatField(unique=True)
+    token = models.UUIDField(unique=True)
+    day = models.DateField(unique=True)
+    moment = models.DateTimeField(unique=True)
+    hour = models.TimeField(unique=True)
+    length = models.DurationField(unique=True)
+    address = models.GenericIPAddressField(unique=True)
+    big = models.BigIntegerField(unique=True)
+    path = models.FileField(upload_to="gauges", unique=True, null=True)
+
+
+class Pigeonhole(models.Model):
+    """A unique value of which there are even fewer."""
+
+    letter = models.CharField(max_length=1, unique=True)
+
+
 class Legacy(models.Model):
     """A table and columns whose names are not Django's."""
 
