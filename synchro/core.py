@@ -16,7 +16,7 @@ from synchro import engine
 from synchro.conf import conf
 from synchro.engine.errors import describe, is_transient
 from synchro.exceptions import ObjectsFailed, SynchroError, TransientError
-from synchro.models import ChangeLog, Reference, options
+from synchro.models import ChangeLog, Option, Reference, options
 from synchro.natural_keys import NaturalKeyModel, NaturalManager, natural_manager
 from synchro.pausing import DisableSynchroLog, disable_synchro_log
 
@@ -104,14 +104,17 @@ def reset_synchro() -> None:
     with transaction.atomic(using=local):
         ChangeLog.objects.using(local).all().delete()
         Reference.objects.using(local).all().delete()
-        options.checked(timezone.now())
+        now = timezone.now()
+        Option.objects.using(local).update_or_create(key=Option.RESET, defaults={"value": now.isoformat()})
+        options.checked(now)
 
 
 def renew_identity(*, using: str | None = None) -> UUID:
-    """Give a database that was restored from a copy of another one an identity of its own.
+    """Give a database that was restored from a copy of another one, or from an older backup, another identity.
 
-    If it is a copy of the other side, what it had when the copy was made stays known as the same objects, and its log
-    keeps what was changed on the copy.
+    What it has in common with the other side stays known as the same objects. If it is a copy of the other side, its
+    log keeps what was changed on the copy. If it is an older copy of itself, what it has lost stays on the other side
+    as that side's own, and what is added from now on is something else, whatever its primary keys.
 
     Args:
         using: alias of the copy (default: LOCAL).

@@ -112,6 +112,15 @@ class CounterpartTaken(PermanentError):
     """The REMOTE row with the natural key or primary key of this object already belongs to another LOCAL object."""
 
 
+class KeyOfAnother(PermanentError):
+    """REMOTE has the copy of another object that had this object's primary key and that LOCAL has lost.
+
+    LOCAL was probably restored from an older backup and hands out the same keys again. Nothing was written: neither is
+    the lost object's row overwritten, nor is this object added twice. Give LOCAL a new identity once with
+    synchro.core.renew_identity(), restart the workers, and retry; what LOCAL has lost stays as REMOTE's own.
+    """
+
+
 class UniqueValueTaken(PermanentError):
     """A REMOTE row has a value that must be unique and that the object needs, and does not give it up."""
 

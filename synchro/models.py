@@ -540,7 +540,8 @@ class Reference(ObjectRow):
     """This database's primary key of an object and the key of its counterpart at a peer.
 
     A mirror, written by the peer, whose own key is not known yet has no local_object_id: it is the peer's lock on an
-    object that it is about to add.
+    object that it is about to add. Where two sites synchronize to each other, a row is the reference of one and the
+    mirror of the other.
     """
 
     #: The peer of references to a REMOTE that has no tables of synchro and therefore no identity.
@@ -549,6 +550,11 @@ class Reference(ObjectRow):
     peer = models.UUIDField(_("peer"))
     local_object_id = ObjectIdField(_("local object id"), null=True)
     remote_object_id = ObjectIdField(_("remote object id"))
+    #: When the peer's log says that the peer's object was added; NULL where it did not say so.
+    added_at = models.DateTimeField(_("added at"), null=True)
+    #: The identity under which this database knows that the peer has the mirror. NULL where it does not know that: the
+    #: peer wrote the row, or a key told.
+    mirrored_as = models.UUIDField(_("mirrored as"), null=True)
 
     class Meta:
         default_permissions = ("view",)
@@ -577,6 +583,8 @@ class ReferenceRow(NamedTuple):
     local_object_id: str | None
     remote_object_id: str
     id: int | None = None
+    added_at: datetime | None = None
+    mirrored_as: uuid.UUID | None = None
 
 
 class Option(models.Model):
@@ -584,6 +592,8 @@ class Option(models.Model):
 
     IDENTITY = "identity"
     RENEWED = "identity_renewed"
+    #: When the references of this database were last forgotten, and with them what a peer had mirrored here.
+    RESET = "reset"
     #: Identity of the database that this one synchronizes to.
     PEER = "peer"
     LAST_CHECK = "last_check"

@@ -105,7 +105,7 @@ def drop_all() -> None:
     connections.close_all()
     for alias in _created:
         suffix = " WITH (FORCE)" if vendor_of(alias) == "postgres" else ""
-        _on_server(alias, "DROP DATABASE IF EXISTS {name}" + suffix)
+        on_server(alias, "DROP DATABASE IF EXISTS {name}" + suffix)
     connections.close_all()
     _created.clear()
     shutil.rmtree(settings.DIRECTORY, ignore_errors=True)
@@ -141,8 +141,8 @@ def _create(alias: str) -> None:
         return
     settings.DIRECTORY.mkdir(exist_ok=True)
     suffix = " CHARACTER SET utf8mb4" if vendor_of(alias) == "mariadb" else ""
-    _on_server(alias, "DROP DATABASE IF EXISTS {name}")
-    _on_server(alias, "CREATE DATABASE {name}" + suffix)
+    on_server(alias, "DROP DATABASE IF EXISTS {name}")
+    on_server(alias, "CREATE DATABASE {name}" + suffix)
     connection = connections[alias]
     has_hstore = connection.vendor == "postgresql" and _add_hstore(connection)
     call_command("migrate", database=alias, verbosity=0, interactive=False)
@@ -231,7 +231,7 @@ def _models_without_migrations(alias: str) -> list[type[Model]]:
     ]
 
 
-def _on_server(alias: str, sql: str) -> None:
+def on_server(alias: str, sql: str) -> None:
     """Run a statement about the whole database from outside of it."""
     if vendor_of(alias) == "sqlite":
         return

@@ -14,10 +14,9 @@ from django.db.models import IntegerField, QuerySet
 from synchro.compare.columns import Columns
 from synchro.compare.report import Value
 from synchro.engine.link import Link
-from synchro.engine.locks import Mirror, mirrored
 from synchro.engine.members import differing
 from synchro.engine.relations import Target, Translation, translate
-from synchro.engine.resolve import Found, find, references
+from synchro.engine.resolve import find, references
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import pk_among
 from synchro.registry import ModelClass, many_to_many_of, model_label
@@ -127,7 +126,7 @@ class Comparer:
         theirs = self._rows(self.link.remote, candidates.values(), as_text=as_text) if candidates else {}
         pks = {each: pk for each, pk in candidates.items() if pk in theirs}
         if rest := [each for each in ours if each not in pks]:
-            found = self._find(rest, carefully=carefully)
+            found = find(self.link, self.model, rest)
             compared.keys |= found.remembered() | {each: self.text(pk) for each, pk in found.pks.items()}
             new = {each: pk for each, pk in found.pks.items() if found.referenced.get(each) != self.text(pk)}
             if new:
@@ -136,12 +135,6 @@ class Comparer:
                 theirs |= self._rows(self.link.remote, found.pks.values(), as_text=as_text)
             pks |= {each: pk for each, pk in found.pks.items() if pk in theirs}
         return pks, theirs
-
-    def _find(self, object_ids: list[str], *, carefully: bool) -> Found:
-        if not (carefully and self.link.has_mirrors):
-            return find(self.link, self.model, object_ids)
-        keys = mirrored(self.link, self.model, object_ids)
-        return find(self.link, self.model, object_ids, mirrors={each: Mirror(0, keys.get(each)) for each in object_ids})
 
     def _expected(self, rows: dict[str, Row], compared: Compared, carefully: bool) -> dict[str, Row]:
         """Return the rows as REMOTE should have them: its own keys for foreign keys."""

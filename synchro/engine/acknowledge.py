@@ -13,7 +13,6 @@ from synchro import rows
 from synchro.engine import conflicts
 from synchro.engine.link import Link
 from synchro.engine.members import log_links_to
-from synchro.engine.resolve import references
 from synchro.engine.steps import Outcome
 from synchro.lookups import among
 from synchro.models import ChangeLog, Reference, ReferenceRow
@@ -28,11 +27,7 @@ def acknowledge(link: Link, model: ModelClass, outcome: Outcome) -> None:
             _references(link, model).filter(among("local_object_id", outcome.forgotten)).delete()
         for referenced, keys in outcome.references.items():
             write_references(link, referenced, keys)
-        if outcome.mirrored:
-            known = references(link, model, outcome.mirrored)
-            write_references(
-                link, model, {each: text for each, text in outcome.mirrored.items() if known.get(each) != text}
-            )
+        write_references(link, model, outcome.mirrored, are_mirrored=link.has_mirrors)
         log_links_to(link, model, outcome.reborn)
         if outcome.needed:
             conflicts.claim_needed(link, model, outcome.needed)
@@ -42,17 +37,22 @@ def acknowledge(link: Link, model: ModelClass, outcome: Outcome) -> None:
             log.mark_skipped(ids, reason)
 
 
-def write_references(link: Link, model: ModelClass, keys: Mapping[str, str]) -> None:
-    """Remember on LOCAL which of REMOTE's keys (values) its objects (keys) have there."""
+def write_references(link: Link, model: ModelClass, keys: Mapping[str, str], *, are_mirrored: bool = False) -> None:
+    """Remember on LOCAL which of REMOTE's keys (values) its objects (keys) have there.
+
+    Args:
+        are_mirrored: REMOTE has the mirrors. If they are missing later, REMOTE has forgotten them.
+    """
     if not keys:
         return
     content_type = ContentType.objects.db_manager(link.local).get_for_model(model)
     meta = Reference._meta
     fields: list[Any] = [
-        meta.get_field(name) for name in ("content_type", "peer", "local_object_id", "remote_object_id")
+        meta.get_field(name) for name in ("content_type", "peer", "local_object_id", "remote_object_id", "mirrored_as")
     ]
+    mirrored_as = link.local_identity if are_mirrored else None
     references = [
-        ReferenceRow(content_type.pk, link.remote_identity, local_text, remote_text)
+        ReferenceRow(content_type.pk, link.remote_identity, local_text, remote_text, mirrored_as=mirrored_as)
         for local_text, remote_text in keys.items()
     ]
     unique = [fields[1], fields[0], fields[2]]
@@ -61,10 +61,10 @@ def write_references(link: Link, model: ModelClass, keys: Mapping[str, str]) -> 
         _forget_others(link, model, keys)
     try:
         with transaction.atomic(using=link.local):
-            rows.upsert(Reference, references, using=link.local, fields=fields, unique=unique, update=[fields[3]])
+            rows.upsert(Reference, references, using=link.local, fields=fields, unique=unique, update=fields[3:])
     except IntegrityError:
         _forget_others(link, model, keys)
-        rows.upsert(Reference, references, using=link.local, fields=fields, unique=unique, update=[fields[3]])
+        rows.upsert(Reference, references, using=link.local, fields=fields, unique=unique, update=fields[3:])
 
 
 def _forget_others(link: Link, model: ModelClass, keys: Mapping[str, str]) -> None:

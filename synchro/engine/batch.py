@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
@@ -39,7 +40,7 @@ from synchro.engine.steps import Outcome, Step, Taken
 from synchro.engine.temporary import temporary
 from synchro.engine.uniques import make_way
 from synchro.engine.values import Checks, checked, point_parents, refusal, restore_json_null
-from synchro.exceptions import CounterpartTaken, HeldByRemoteRows
+from synchro.exceptions import CounterpartTaken, HeldByRemoteRows, KeyOfAnother
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import among, pk_among
 from synchro.models import ChangeLog
@@ -146,9 +147,11 @@ class _Batch:
         deleted = self._deleted()
         if not deleted:
             return
-        found = find_deleted(self.link, self.model, deleted, self.mirrors)
+        added = {each for each in deleted if self._added_at(each)}
+        found = find_deleted(self.link, self.model, deleted, self.mirrors, added=added)
         self.found.referenced |= found.referenced
         self.found.mirrored |= found.mirrored
+        self.found.strangers |= found.strangers
         self.outcome.failures |= found.problems
         self._judge(found, deleted, deleted=True)
         counterparts = {each: pk for each, pk in found.pks.items() if each not in self.left}
@@ -270,7 +273,10 @@ class _Batch:
         self.found.pks, self.found.kept, self.found.ghosts = found.pks, found.kept, found.ghosts
         self.found.referenced |= found.referenced
         self.found.mirrored |= found.mirrored
+        self.found.confirmed |= found.confirmed
+        self.found.strangers |= found.strangers
         self.outcome.failures |= found.problems
+        self.outcome.failures |= {each: KeyOfAnother() for each in found.missing(found.strangers)}
         self._refuse_taken(found.taken)
         self._judge(found, copies)
         self._tell_what_is_lost(copies)
@@ -475,17 +481,26 @@ class _Batch:
         self.outcome.references = {
             model: dict(keys) for model, keys in self.translation.discovered.items() if model is not self.model
         }
-        remembered = self.found.remembered()
-        self.outcome.references[self.model] = {
-            each: text for each, text in texts.items() if remembered.get(each) != text
+        self.outcome.mirrored = {
+            each: text
+            for each, text in texts.items()
+            if self.found.referenced.get(each) != text or (self.link.has_mirrors and each not in self.found.confirmed)
         }
-        self.outcome.mirrored = {each: text for each, text in texts.items() if self.found.mirrored.get(each) == text}
+        added = {each: date for each in texts if (date := self._added_at(each))}
         changed = {
-            each: text for each, text in texts.items() if each in self.mirrors and self.mirrors[each].key != text
+            each: text
+            for each, text in texts.items()
+            if (mirror := self.mirrors.get(each)) and not mirror.says(text, added.get(each))
         }
         unused = {each for each, mirror in self.mirrors.items() if mirror.key is None and each not in texts}
-        locks.drop_mirrors(self.link, self.model, self.outcome.forgotten | unused | self.found.ghosts)
-        locks.write_mirrors(self.link, self.model, self.mirrors, changed)
+        gone = (self.outcome.forgotten - self.found.strangers) | unused | self.found.ghosts
+        locks.drop_mirrors(self.link, self.model, gone)
+        locks.write_mirrors(self.link, self.model, self.mirrors, changed, added)
+
+    def _added_at(self, object_id: str) -> datetime | None:
+        """Return when the log says that the object was added, as far as its entries were taken."""
+        entries = self.entries.get(object_id, ())
+        return next((entry.date for entry in entries if entry.action == Action.ADD), None)
 
     def _bring_members(self) -> None:
         if not many_to_many_of(self.model):

@@ -1,7 +1,10 @@
-"""A database that was restored from a copy of another one gets an identity of its own.
+"""A database that was restored from a copy of another one, or from an older copy of itself, gets another identity.
 
 If the two are LOCAL and REMOTE, they know each other's rows: what the copy had when it was made has the same primary
 keys on both sides. Afterwards the copy's log holds what was changed on the copy, and its references all the rest.
+
+An older copy of the database itself is about to give away primary keys again by which the other side knows rows that
+the copy lacks. Under its new identity nobody knows it, so its references must tell of all the others.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from django.db import transaction
 from synchro import rows
 from synchro.conf import conf
 from synchro.engine import link
-from synchro.keys import pk_to_text
-from synchro.lookups import among
+from synchro.engine.acknowledge import write_references
+from synchro.engine.resolve import find
+from synchro.keys import pk_from_text, pk_to_text
+from synchro.lookups import among, pk_among
 from synchro.models import Attempt, ChangeLog, Option, Reference, ReferenceRow
 from synchro.registry import ModelClass, all_many_to_many, has_auto_pk, watched_models
 
@@ -27,16 +32,36 @@ Action = ChangeLog.Action
 
 
 def renew_identity(using: str) -> uuid.UUID:
-    """Give a database that was restored from a copy of another one an identity of its own, and return it.
+    """Give a database that was restored from a copy of another one, or of itself, another identity, and return it.
 
     Raises:
         DatabaseError: the other side does not answer, so nobody can tell whether this is a copy of it.
     """
     other = {conf.local: conf.remote, conf.remote: conf.local}.get(using)
     with transaction.atomic(using=using):
-        if other is not None and link.remote_identity(other) == link.identity(using):
-            _part(using, other)
+        if other is not None:
+            known = link.Link(using, other, link.identity(using), link.remote_identity(other))
+            if known.local_identity == known.remote_identity:
+                _part(using, other)
+            elif known.has_mirrors:
+                _remember_mirrored(known)
         return link.renew_identity(using)
+
+
+def _remember_mirrored(known: link.Link) -> None:
+    """Write down what only the mirrors tell of living objects: it was synchronized after the copy had been made."""
+    for model in _numbered_models():
+        type_id = ContentType.objects.db_manager(known.remote).get_for_model(model).pk
+        mirrors = Reference.objects.using(known.remote).filter(peer=known.local_identity, content_type_id=type_id)
+        told = mirrors.order_by("pk").values_list("remote_object_id", flat=True)
+        for object_ids in rows.batched(told.iterator(_AT_ONCE), _AT_ONCE):
+            found = find(known, model, object_ids)
+            pks = [
+                pk_from_text(model, each) for each in found.mirrored.keys() & found.pks.keys() - found.referenced.keys()
+            ]
+            living = model._base_manager.using(known.local).filter(pk_among(model, pks)).values_list("pk", flat=True)
+            texts = [pk_to_text(model, pk) for pk in living]
+            write_references(known, model, {each: found.mirrored[each] for each in texts})
 
 
 def _part(copy: str, original: str) -> None:

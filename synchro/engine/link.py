@@ -108,6 +108,8 @@ def renew_identity(using: str) -> uuid.UUID:
     fresh = uuid.uuid4()
     now = timezone.now().isoformat()
     with transaction.atomic(using=using):
+        # What a peer wrote here it has acknowledged under the old identity.
+        Reference.objects.using(using).filter(mirrored_as=None).update(mirrored_as=identity(using))
         for key, value in ((Option.IDENTITY, str(fresh)), (Option.RENEWED, now)):
             Option.objects.using(using).update_or_create(key=key, defaults={"value": value})
     connections[using]._synchro_identity = None, None  # type: ignore[attr-defined]
@@ -118,6 +120,11 @@ def renewed_at(using: str) -> datetime | None:
     """Return when a database got a new identity, under which nobody can have known it before."""
     found = Option.objects.using(using).filter(key=Option.RENEWED).values_list("value", flat=True)
     return parse_datetime(value) if (value := found.first()) else None
+
+
+def was_reset(using: str) -> bool:
+    """Tell whether a database has ever forgotten its references, which are the mirrors of its peer."""
+    return Option.objects.using(using).filter(key=Option.RESET).exists()
 
 
 @contextmanager

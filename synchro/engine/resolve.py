@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 from django.db.models import CompositePrimaryKey, Model, QuerySet
 
 from synchro.engine import locks, natural
-from synchro.engine.link import Link, renewed_at
+from synchro.engine.link import Link, was_reset
 from synchro.engine.locks import Mirror
 from synchro.engine.natural import Match
 from synchro.exceptions import PermanentError
@@ -25,7 +27,7 @@ from synchro.lookups import among, pk_among
 from synchro.models import ChangeLog, Reference
 from synchro.natural_keys import has_natural_key
 from synchro.prepared import ask
-from synchro.registry import ModelClass, has_auto_pk, skipped_fields
+from synchro.registry import ModelClass, has_auto_pk, keeps_pk, skipped_fields
 
 
 @dataclass(slots=True)
@@ -36,9 +38,14 @@ class Found:
     pks: dict[str, Any] = field(default_factory=dict)
     #: REMOTE's values of the skipped fields, by REMOTE's primary key.
     kept: dict[Any, dict[str, Any]] = field(default_factory=dict)
-    #: Keys that the mirrors tell, and else keys in LOCAL's references, also of rows that were deleted on REMOTE.
+    #: Keys that the mirrors tell, and keys in LOCAL's references as far as they were asked, also of rows that were
+    #: deleted on REMOTE.
     mirrored: dict[str, str] = field(default_factory=dict)
     referenced: dict[str, str] = field(default_factory=dict)
+    #: Objects whose reference says that REMOTE has the mirror.
+    confirmed: set[str] = field(default_factory=set)
+    #: Objects whose mirror and REMOTE row belong to another one, which LOCAL has lost.
+    strangers: set[str] = field(default_factory=set)
     #: Objects whose counterpart by natural or explicit key belongs to another LOCAL object: its object id.
     taken: dict[str, str] = field(default_factory=dict)
     problems: dict[str, PermanentError] = field(default_factory=dict)
@@ -46,8 +53,11 @@ class Found:
     ghosts: set[str] = field(default_factory=set)
 
     def remembered(self) -> dict[str, str]:
-        """Return the keys that either side remembers."""
-        return self.mirrored | self.referenced
+        """Return the keys that either side remembers.
+
+        REMOTE's memory comes first: it is as old as REMOTE's rows, also where these were restored from a backup.
+        """
+        return self.referenced | self.mirrored
 
     def missing(self, object_ids: Iterable[str]) -> list[str]:
         """Return the objects that have no counterpart so far."""
@@ -75,9 +85,11 @@ def find(
     found = Found()
     by_natural_key = has_natural_key(model)
     if model is not ContentType:
-        candidates = _known(link, model, object_ids, mirrors, found)
+        doubted = object_ids if lock or not keeps_pk(model) else ()
+        candidates = _known(link, model, object_ids, mirrors, found, doubted=doubted)
         if not by_natural_key:
-            candidates |= explicit_pks(link, model, [each for each in object_ids if each not in candidates])
+            remembered = found.remembered()
+            candidates |= explicit_pks(link, model, [each for each in object_ids if each not in remembered])
         _keep_existing(link, model, candidates, found, lock=lock)
     if by_natural_key and (rest := found.missing(object_ids)):
         matches = natural.match(link, model, _instances(link, model, rest, instances), found.problems)
@@ -92,14 +104,8 @@ def find(
 
 def references(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, str]:
     """Return the REMOTE keys that LOCAL remembers of its objects."""
-
-    def compose(ids: Collection[str]) -> QuerySet[Any, Any]:
-        rows = _references(link, model).filter(among("local_object_id", ids))
-        return rows.values_list("local_object_id", "remote_object_id")
-
-    type_id = ContentType.objects.db_manager(link.local).get_for_model(model).pk
-    key = "references", link.remote_identity, type_id
-    return dict(ask(object_ids, compose, using=link.local, key=key))
+    rows = _references(link, model).filter(among("local_object_id", object_ids))
+    return dict(rows.values_list("local_object_id", "remote_object_id"))  # type: ignore[arg-type]
 
 
 def remembering(link: Link, model: ModelClass, keys: Collection[str]) -> list[str]:
@@ -124,7 +130,12 @@ def explicit_pks(link: Link, model: ModelClass, object_ids: Collection[str]) -> 
 
 
 def find_deleted(
-    link: Link, model: ModelClass, deleted: Mapping[str, list[Any]], mirrors: Mapping[str, Mirror]
+    link: Link,
+    model: ModelClass,
+    deleted: Mapping[str, list[Any]],
+    mirrors: Mapping[str, Mirror],
+    *,
+    added: Collection[str],
 ) -> Found:
     """Find and lock the counterparts of deleted objects: by Reference, mirror, or the natural key that the log kept.
 
@@ -132,11 +143,13 @@ def find_deleted(
 
     Args:
         deleted: the logged natural keys, by object id; empty where there is none.
+        added: those that were added since the last synchronization, too.
     """
     found = Found()
-    known = _known(link, model, deleted, mirrors, found)
+    known = _known(link, model, deleted, mirrors, found, doubted=added)
     _keep_existing(link, model, known, found, lock=True)
-    keys = {each: key for each, key in deleted.items() if key and each not in known}
+    remembered = found.remembered()
+    keys = {each: key for each, key in deleted.items() if key and each not in remembered}
     if keys:
         matches = natural.match_logged(link, model, keys, found.problems)
         _keep_existing(link, model, _choose(link, model, matches, found), found, lock=True)
@@ -155,36 +168,96 @@ def owners_of(link: Link, model: ModelClass, remote_pks: Iterable[Any]) -> dict[
     return {texts[text]: owner for text, owner in owners.items()}
 
 
+class _Remembered(NamedTuple):
+    """What LOCAL's reference says."""
+
+    key: str
+    added_at: datetime | None
+    mirrored_as: UUID | None
+
+
 def _known(
-    link: Link, model: ModelClass, object_ids: Collection[str], mirrors: Mapping[str, Mirror] | None, found: Found
+    link: Link,
+    model: ModelClass,
+    object_ids: Collection[str],
+    mirrors: Mapping[str, Mirror] | None,
+    found: Found,
+    *,
+    doubted: Collection[str],
 ) -> dict[str, Any]:
-    """Return the REMOTE keys that one of the two sides remembers, and note which side it is.
+    """Note what the two sides remember, and return the REMOTE keys of which nobody knows yet whether they have a row.
 
-    REMOTE's memory comes first: it is as old as REMOTE's rows, also where these were restored from a backup.
+    Args:
+        doubted: whose mirrors are believed only in sight of LOCAL's references.
     """
-    if mirrors is None:
-        found.mirrored = locks.mirrored(link, model, object_ids)
-    else:
-        found.mirrored = {
-            each: mirror.key for each in object_ids if (mirror := mirrors.get(each)) and mirror.key is not None
-        }
-    unknown = [each for each in object_ids if each not in found.mirrored]
-    found.referenced = _trusted(link, model, references(link, model, unknown)) if unknown else {}
-    return {each: pk_from_text(model, text) for each, text in found.remembered().items()}
+    told = locks.look(link, model, object_ids) if mirrors is None else mirrors
+    told = {each: mirror for each in object_ids if (mirror := told.get(each)) and mirror.key is not None}
+    in_doubt = set(doubted)
+    asked = [each for each in object_ids if each not in told or each in in_doubt]
+    remembered = _remembered(link, model, asked)
+    found.strangers = _strangers(link, model, {each: told[each] for each in asked if each in told}, remembered)
+    found.mirrored = {each: mirror.key for each, mirror in told.items() if mirror.key and each not in found.strangers}
+    forgotten = _forgotten(link, model, {each: one for each, one in remembered.items() if each not in told})
+    found.referenced = {each: one.key for each, one in remembered.items() if each not in forgotten}
+    found.confirmed = {each for each, one in remembered.items() if one.mirrored_as == link.local_identity} - forgotten
+    pks = {each: pk_from_text(model, text) for each, text in found.remembered().items()}
+    found.pks |= {each: pks[each] for each in found.mirrored if told[each].has_row}
+    return {each: pk for each, pk in pks.items() if each not in found.mirrored or told[each].has_row is None}
 
 
-def _trusted(link: Link, model: ModelClass, referenced: dict[str, str]) -> dict[str, str]:
-    """Leave out references that REMOTE has forgotten: LOCAL brought the object there, and no mirror tells of it.
+def _strangers(
+    link: Link, model: ModelClass, mirrors: Mapping[str, Mirror], remembered: Mapping[str, _Remembered]
+) -> set[str]:
+    """Return the objects whose mirrors were made for others that had the same automatic keys.
 
-    REMOTE was restored from an older backup then, and the row that has the key now may be another object.
+    LOCAL has lost those, and its references to them, since it was restored from an older backup; its log tells that
+    the new ones were added at other moments. Without a row on REMOTE there is nothing to confuse.
     """
-    if not (link.has_mirrors and referenced):
-        return referenced
-    log = ChangeLog.objects.using(link.local).synced().of_objects(model, referenced)
-    if moment := renewed_at(link.local):
-        log = log.filter(synced_at__gt=moment)
-    forgotten = set(log.values_list("object_id", flat=True))
-    return {each: text for each, text in referenced.items() if each not in forgotten}
+    doubtful = {each: one for each, one in mirrors.items() if one.names_its_object and each not in remembered}
+    if not doubtful or keeps_pk(model):
+        return set()
+    dates: dict[str, set[datetime]] = {}
+    log = ChangeLog.objects.using(link.local).of_objects(model, doubtful).filter(action=ChangeLog.Action.ADD)
+    for object_id, date in log.values_list("object_id", "date"):
+        dates.setdefault(object_id, set()).add(date)
+    others = {each: pk_from_text(model, str(doubtful[each].key)) for each in dates}
+    others = {each: pk for each, pk in others.items() if doubtful[each].added_at not in dates[each]}
+    rows = model._base_manager.using(link.remote).filter(pk_among(model, others.values()))
+    existing = set(rows.values_list("pk", flat=True)) if others else set()
+    return {each for each, pk in others.items() if pk in existing}
+
+
+def _forgotten(link: Link, model: ModelClass, remembered: Mapping[str, _Remembered]) -> set[str]:
+    """Return the objects of which REMOTE had, or must have had, the mirror that it has not.
+
+    REMOTE was restored from an older backup then, and the row that has the key now may be another object, unless
+    REMOTE's own log knows when it was added. What the other side wrote here it acknowledges later, but its log has the
+    object by then. What a key told, or what was known under another identity, never had a mirror.
+    """
+    if not link.has_mirrors:
+        return set()
+    certain = {each for each, one in remembered.items() if one.mirrored_as == link.local_identity}
+    theirs = {
+        each: one for each, one in remembered.items() if one.added_at and (each in certain or one.mirrored_as is None)
+    }
+    if not certain | theirs.keys():
+        return set()
+    log = ChangeLog.objects.using(link.remote).of_objects(model, {one.key for one in theirs.values()})
+    added = set(log.filter(action=ChangeLog.Action.ADD).values_list("object_id", "date")) if theirs else set()
+    gone = (certain | theirs.keys()) - {each for each, one in theirs.items() if (one.key, one.added_at) in added}
+    return gone if gone and not was_reset(link.remote) else set()
+
+
+def _remembered(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, _Remembered]:
+    if not object_ids:
+        return {}
+
+    def compose(ids: Collection[str]) -> QuerySet[Any, Any]:
+        rows = _references(link, model).filter(among("local_object_id", ids))
+        return rows.values_list("local_object_id", "remote_object_id", "added_at", "mirrored_as")
+
+    key = "references", link.remote_identity, ContentType.objects.db_manager(link.local).get_for_model(model).pk
+    return {each: _Remembered(*values) for each, *values in ask(object_ids, compose, using=link.local, key=key)}
 
 
 def _references(link: Link, model: ModelClass) -> QuerySet[Reference]:

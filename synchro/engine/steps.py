@@ -60,11 +60,11 @@ class Outcome:
     absent: set[str] = field(default_factory=set)
     #: Whether anything was written, so that another round may find less in its way.
     progress: bool = False
-    #: REMOTE's keys to remember on LOCAL, and objects whose reference is to be forgotten.
-    references: dict[ModelClass, dict[str, str]] = field(default_factory=dict)
-    forgotten: set[str] = field(default_factory=set)
-    #: REMOTE's keys that REMOTE itself remembers: nobody has looked yet whether LOCAL does.
+    #: REMOTE's keys to remember on LOCAL: those that REMOTE mirrors, and those of other objects that a key told.
     mirrored: dict[str, str] = field(default_factory=dict)
+    references: dict[ModelClass, dict[str, str]] = field(default_factory=dict)
+    #: Objects whose reference is to be forgotten.
+    forgotten: set[str] = field(default_factory=set)
     #: Objects without entries that REMOTE has deleted and LOCAL needs, with the date of the deletion.
     needed: dict[str, datetime] = field(default_factory=dict)
     #: Objects that came back to REMOTE, which had deleted them, with the date of their newest entry.

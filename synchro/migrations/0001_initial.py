@@ -163,6 +163,8 @@ class Migration(migrations.Migration):
                     synchro.models.ObjectIdField(max_length=255, null=True, verbose_name="local object id"),
                 ),
                 ("remote_object_id", synchro.models.ObjectIdField(max_length=255, verbose_name="remote object id")),
+                ("added_at", models.DateTimeField(null=True, verbose_name="added at")),
+                ("mirrored_as", models.UUIDField(null=True, verbose_name="mirrored as")),
                 (
                     "content_type",
                     models.ForeignKey(

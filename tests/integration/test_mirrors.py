@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from synchro.exceptions import SameIdentity
 from synchro.models import Attempt, ChangeLog, Option, Reference
 from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote, counterpart
+from tests.backups import Backup
 from tests.databases import Pair, prepare
 from tests.roads import sync
 from tests.shop.models import Article, City, Country, Employee, Playlist, Product, Song, Tag
@@ -274,33 +274,10 @@ def test_a_chain_of_three_sites(unblocked: None) -> None:
 # REMOTE changes behind our back
 
 
-class Backup:
-    """A copy of an SQLite database that can be put back."""
-
-    def __init__(self, alias: str, path: Path) -> None:
-        self.alias = alias
-        self.path = path
-
-    def make(self) -> None:
-        self._copy(self._name, self.path)
-
-    def restore(self) -> None:
-        self._copy(self.path, self._name)
-
-    @property
-    def _name(self) -> str:
-        return str(connections[self.alias].settings_dict["NAME"])
-
-    def _copy(self, source: str | Path, target: str | Path) -> None:
-        connections[self.alias].close()
-        with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as write:
-            read.backup(write)
-
-
 @pytest.fixture
 def backup(sqlite_pair: Pair, tmp_path: Path) -> Backup:
     """REMOTE's backups."""
-    return Backup(sqlite_pair.remote, tmp_path / "backup.sqlite3")
+    return Backup(sqlite_pair.remote, tmp_path)
 
 
 def test_remote_restored_from_an_older_backup(sqlite_pair: Pair, backup: Backup) -> None:

@@ -32,9 +32,9 @@ OUTSIDE: dict[str, set[str]] = {
 }
 # The engine's own road, seen from its end: each module imports from those before it.
 ENGINE = (
-    *("errors", "timeouts", "link", "copies", "locks", "conflicts", "natural", "resolve", "relations", "steps"),
-    *("apply", "members", "values", "temporary", "uniques", "acknowledge", "batch", "adopt", "holds", "record"),
-    *("report", "run", "sync", "difference"),
+    *("errors", "timeouts", "link", "locks", "conflicts", "natural", "resolve", "relations", "steps"),
+    *("apply", "members", "values", "temporary", "uniques", "acknowledge", "copies", "batch", "adopt", "holds"),
+    *("record", "report", "run", "sync", "difference"),
 )
 # Libraries that make something nicer where they are installed.
 OPTIONAL = {"tqdm"}
