@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from synchro import compare, engine
 from synchro.conf import conf
-from synchro.exceptions import Held, PermanentError, SynchroError, TransientError
+from synchro.exceptions import PermanentError, SynchroError, TransientError
 from synchro.models import Attempt, ChangeLog
 from synchro.registry import watched_model
 from synchro_tasks import lost, publisher
@@ -161,10 +161,10 @@ def _verdict(task: Task[Any, Any], label: str, pk: str, error: Exception) -> Exc
     if decision.action is Action.FAIL:
         return explained
     _close_broken_connections(task)
+    if decision.action is Action.LEAVE:  # it is about more than this object, and recorded as such
+        return None
     # Without a worker a retry would happen at once, in the request that has saved the object.
     again = decision.action is Action.RETRY and _is_in_worker(task)
-    if isinstance(error, Held):  # it is about more than this object, and recorded as such
-        return task.retry(exc=explained, countdown=decision.seconds, throw=False) if again else None
     record = engine.record_attempt if again else engine.postpone
     try:
         record(watched_model(label), pk, error, task_id=_id(task))

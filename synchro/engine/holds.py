@@ -157,12 +157,12 @@ def _hold(label: str, reason: str) -> Held:
     if is_new:
         logger.error("held back model=%s reason=%s", label or "REMOTE", reason)
         synchro_alarm.send_robust(sender=Hold, using=conf.local, label=label, reason=reason)
-    return _left_alone(label, reason, is_new=is_new)
+    return _left_alone(label, reason)
 
 
-def _left_alone(label: str, reason: str, *, is_new: bool = False) -> Held:
+def _left_alone(label: str, reason: str) -> Held:
     message = _("%(what)s cannot be used for now: %(reason)s Everything that has not arrived stays pending.") % {
         "what": label or "REMOTE",
         "reason": reason if reason.endswith((".", "!", "?")) else f"{reason}.",
     }
-    return Held(message, label=label, reason=reason, is_new=is_new)
+    return Held(message, label=label, reason=reason)

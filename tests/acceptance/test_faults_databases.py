@@ -84,6 +84,7 @@ def test_remote_is_down_while_many_objects_change(private_site: PrivateSite, wor
             article.words += 1
             article.save()
         save_articles(10)
+        assert private_site.countdowns() == []
     assert not ChangeLog.objects.filter(attempts__gt=0).exists()
     assert Attempt.objects.count() < 5
     private_site.servers.remote.start()

@@ -12,7 +12,7 @@ from django.db.models.signals import pre_save
 
 from synchro import call_synchronize, engine
 from synchro.engine import holds
-from synchro.exceptions import Held, ObjectsFailed
+from synchro.exceptions import ObjectsFailed
 from synchro.models import Attempt, ChangeLog, Hold
 from synchro.signals import synchro_alarm
 from tests import factories
@@ -22,8 +22,6 @@ from tests.faults import let_probe, unreachable
 from tests.queries import kinds, queries
 from tests.running import Queued, Run, run, run_task
 from tests.shop.models import Article, Country, Product
-
-LAST_RETRY = 5
 
 
 @pytest.fixture
@@ -48,22 +46,21 @@ def untouched() -> bool:
 # REMOTE as a whole
 
 
-def test_the_first_one_tries_again_and_all_others_end_at_once(
-    sqlite_pair: Pair, alarms: list[tuple[str, str]], queued: Queued
+def test_tasks_end_and_leave_nothing_in_the_broker(
+    sqlite_pair: Pair, alarms: list[tuple[str, str]], queued: Queued, retried: list[dict[str, Any]]
 ) -> None:
     articles = [factories.article() for _ in range(3)]
     queued.clear()
 
     with unreachable(sqlite_pair.remote):
-        first, *others = [run("shop.Article", str(article.pk)) for article in articles]
+        ends = [run("shop.Article", str(article.pk)) for article in articles]
 
     sentence = "REMOTE cannot be used for now: unable to open database file. "
     sentence += "Everything that has not arrived stays pending."
-    assert (first.state, type(first.error), str(first.error)) == ("RETRY", Held, sentence)
-    assert others == [Run("SUCCESS", None, sentence)] * 2
+    assert ends == [Run("SUCCESS", None, sentence)] * 3
     assert alarms == [("", "unable to open database file")]
     assert untouched()
-    assert queued == []
+    assert queued == retried == []
 
 
 def test_a_worker_that_knows_nothing_learns_it_and_is_no_second_one_to_try(sqlite_pair: Pair) -> None:
@@ -77,13 +74,15 @@ def test_a_worker_that_knows_nothing_learns_it_and_is_no_second_one_to_try(sqlit
     assert untouched()
 
 
-def test_whoever_tries_again_goes_on_with_it_for_its_time_and_ends(sqlite_pair: Pair) -> None:
+def test_a_retry_for_another_reason_ends_too_when_remote_is_away(
+    sqlite_pair: Pair, retried: list[dict[str, Any]]
+) -> None:
     article = factories.article()
 
     with unreachable(sqlite_pair.remote):
-        ends = [run("shop.Article", str(article.pk), retries=number).state for number in range(LAST_RETRY + 1)]
+        assert run("shop.Article", str(article.pk), retries=1).state == "SUCCESS"
 
-    assert ends == ["RETRY"] * LAST_RETRY + ["SUCCESS"]
+    assert retried == []
     assert untouched()
 
 
@@ -195,8 +194,8 @@ def test_a_remote_that_takes_nothing_is_held_although_it_answers(postgres_pair: 
     with connections[postgres_pair.remote].cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
 
-    assert run("shop.Article", str(articles[0].pk)).state == "RETRY"
-    assert "read-only" in run("shop.Article", str(articles[1].pk)).result
+    for article in articles:
+        assert "read-only" in run("shop.Article", str(article.pk)).result
     assert untouched()
 
     connections[postgres_pair.remote].close()
@@ -249,7 +248,7 @@ def test_a_model_without_its_column_is_held_with_one_alarm_and_others_flow(
     product = factories.product()
 
     with without_column(each_vendor.remote, "shop_article", "title"):
-        assert run("shop.Article", str(articles[0].pk)).state == "RETRY"
+        assert "shop.Article cannot be used for now" in run("shop.Article", str(articles[0].pk)).result
         holds._met.clear()
         assert "shop.Article cannot be used for now" in run("shop.Article", str(articles[1].pk)).result
         assert run("shop.Product", str(product.pk)).result == "1 synced, 0 skipped, 0 failed"

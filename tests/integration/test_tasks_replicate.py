@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery.signals import before_task_publish
 from django.db import connections
 from django.test import override_settings
 from django.utils import timezone
@@ -29,21 +27,6 @@ from tests.queries import queries
 from tests.running import Run, run
 
 LAST_RETRY = 5
-
-
-@pytest.fixture
-def retried() -> Iterator[list[dict[str, Any]]]:
-    """The headers of the messages by which Celery retries."""
-    headers: list[dict[str, Any]] = []
-
-    def note(sender: str, headers: dict[str, Any], **kwargs: Any) -> None:
-        if headers["retries"]:
-            sent.append(headers)
-
-    sent = headers
-    before_task_publish.connect(note)
-    yield headers
-    before_task_publish.disconnect(note)
 
 
 def test_it_brings_its_object(each_vendor: Pair) -> None:
