@@ -22,6 +22,7 @@ from synchro import rows
 from synchro.capture import is_own
 from synchro.engine.errors import is_outage
 from synchro.engine.link import Link
+from synchro.engine.relations import keys_there
 from synchro.exceptions import HeldByRemoteRows
 from synchro.registry import ModelClass, has_auto_pk, keys_to, model_label, own_fields, skipped_fields
 
@@ -100,11 +101,17 @@ def _delete(link: Link, model: ModelClass, pks: Sequence[Any]) -> None:
     if not connections[link.remote].features.can_defer_constraint_checks:
         # Vendors that check row by row refuse to delete a row that points to itself, or to one that comes later.
         release(link, model, pks, only_to_itself=True)
-    for key in keys_to(model):
+    if any(key.model._meta.auto_created for key in keys_to(model)):
+        _delete_links(link, model, pks)
+    model._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)
+
+
+def _delete_links(link: Link, model: ModelClass, pks: Sequence[Any]) -> None:
+    """Delete the rows of automatic many-to-many tables, which belong to the objects."""
+    for key in keys_there(link, model):
         if key.model._meta.auto_created:
             links = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": pks})
             links._raw_delete(link.remote)
-    model._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)
 
 
 def _delete_cascading(link: Link, model: ModelClass, pk: Any) -> None:

@@ -266,12 +266,20 @@ class Run:
         newest = targets
         while newest and len(found) < conf.batch_size:
             needed = [
-                missing_parents(self.link, model, [each for of_model, each in newest if of_model is model])
+                self._missing_parents(model, [each for of_model, each in newest if of_model is model])
                 for model in {model for model, _ in newest}
             ]
             newest = set().union(*needed) - found
             found |= newest
         return found
+
+    def _missing_parents(self, model: ModelClass, ids: list[str]) -> set[Target]:
+        try:
+            return missing_parents(self.link, model, ids)
+        except Exception as error:
+            if errors.is_outage(error) or not self._is_held(model, error):
+                raise
+            return set()
 
     def _give_up_waiting(self, step: Step, outcome: Outcome, tries: Counter[Target]) -> None:
         """Fail the objects that wait for something that failed, or that does not come although it was tried."""
@@ -353,6 +361,8 @@ class Run:
         if model not in self.held:
             held = holds.hold_model(model)
             if held is None:
+                if (remote_held := holds.hold_remote(error)) is not None:
+                    raise remote_held from error
                 self.complete.add(model)
                 return False
             self.held[model] = held

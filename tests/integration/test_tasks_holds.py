@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from django.db import connections
+from django.db.models import Model
 from django.db.models.signals import pre_save
 
 from synchro import call_synchronize, engine
@@ -21,7 +22,9 @@ from tests.databases import Pair
 from tests.faults import let_probe, unreachable
 from tests.queries import kinds, queries
 from tests.running import Queued, Run, run, run_task
-from tests.shop.models import Article, Country, Product
+from tests.shop.models import Article, Comment, Country, Passport, Product, Song
+
+M = TypeVar("M", bound=Model)
 
 
 @pytest.fixture
@@ -304,6 +307,122 @@ def test_what_needs_an_object_of_a_held_model_waits_for_it(pair: Pair) -> None:
 
     assert_nothing_pending()
     assert_in_step(Country)
+
+
+@contextmanager
+def without_table(alias: str, table: str) -> Iterator[None]:
+    """Let a database lack a table."""
+    connection = connections[alias]
+    quote = connection.ops.quote_name
+
+    def rename(before: str, after: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {quote(before)} RENAME TO {quote(after)}")
+
+    rename(table, "gone")
+    try:
+        yield
+    finally:
+        rename("gone", table)
+
+
+def test_a_table_of_rows_that_might_point_to_a_deleted_object_need_not_be_there(each_vendor: Pair) -> None:
+    song = factories.song()
+    engine.sync_due()
+    song.delete()
+
+    with without_table(each_vendor.remote, "shop_playlist_songs"):
+        assert engine.sync_due().synced == 1
+
+    assert not Song.objects.using(each_vendor.remote).exists()
+
+
+def synced(obj: M) -> M:
+    engine.sync_due()
+    return obj
+
+
+NEEDED: dict[str, tuple[str, str | None, Callable[[], Any]]] = {
+    "key of a row that points to it": ("shop_city", "country_id", lambda: synced(factories.country()).delete()),
+    "members to come": ("shop_song", None, lambda: factories.playlist(factories.song())),
+    "members": ("shop_song", None, lambda: factories.playlist(synced(factories.song()))),
+    "generic target": ("shop_song", None, lambda: factories.make(Comment, target=synced(factories.song()))),
+}
+
+
+@pytest.mark.parametrize(("table", "column", "change"), NEEDED.values(), ids=NEEDED)
+def test_tables_of_other_models_that_it_needs_count_too(
+    pair: Pair, alarms: list[tuple[str, str]], table: str, column: str | None, change: Callable[[], Any]
+) -> None:
+    change()
+    lack = without_table(pair.remote, table) if column is None else without_column(pair.remote, table, column)
+
+    with lack:
+        for _ in range(2):
+            assert engine.sync_due().held
+            let_probe()
+        assert len(alarms) == Hold.objects.held().count() == 1
+        assert not Attempt.objects.exists()
+    for _ in range(3):
+        let_probe()
+        engine.sync_due()
+
+    assert_nothing_pending()
+    assert not Hold.objects.held().exists()
+
+
+def test_a_parent_that_lacks_a_column_on_local_stops_nobody_else(pair: Pair) -> None:
+    passport = factories.make(Passport, employee=factories.employee())
+    article = factories.article()
+
+    with without_column(pair.local, "shop_employee", "name"):
+        assert list(engine.sync_due().held) == ["shop.Employee"]
+        report = engine.sync_object("shop.Passport", str(passport.pk))
+        assert [each.waits for each in report.failures] in ([], [True])
+    assert_same_on_remote(article)
+    let_probe()
+
+    engine.sync_due()
+    engine.sync_due()
+
+    assert_nothing_pending()
+    assert_in_step(Passport)
+
+
+@pytest.mark.parametrize("table", ["synchro_reference", "synchro_changelog", "synchro_option"])
+def test_remote_is_held_while_it_lacks_one_of_synchro_s_tables(
+    pair: Pair, alarms: list[tuple[str, str]], table: str
+) -> None:
+    article, product = synced(factories.article()), synced(factories.product())
+    article.save()
+    product.save()
+    if table == "synchro_option":
+        connections[pair.remote].close()  # who it is would be remembered
+
+    with without_table(pair.remote, table):
+        for label, each in (("shop.Article", article), ("shop.Product", product)):
+            assert table in run(label, str(each.pk)).result
+        assert f"REMOTE held: {table_missing(pair, table)}" in run_task("checkpoint").result
+        let_probe()
+        assert table in str(run_task("checkpoint").error)
+        ChangeLog.objects.update(state=ChangeLog.State.SYNCED)
+        let_probe()
+        run_task("checkpoint")
+        assert Hold.objects.held().exists(), "nothing to do is no sign that it works"
+        ChangeLog.objects.update(state=ChangeLog.State.PENDING)
+        assert [label for label, _ in alarms] == [""]
+        assert untouched()
+    let_probe()
+
+    engine.sync_due()
+
+    assert_nothing_pending()
+    assert_in_step(Article, Product)
+    assert not Hold.objects.held().exists()
+
+
+def table_missing(pair: Pair, table: str) -> str:
+    return f"no such table: {table}" if connections[pair.remote].vendor == "sqlite" else f'relation "{table}"'
 
 
 def test_the_command_tells_what_is_held_and_lets_go_of_what_works(pair: Pair) -> None:
