@@ -20,11 +20,15 @@ from django.dispatch import Signal
 
 from synchro import rows
 from synchro.capture import is_own
-from synchro.engine.errors import is_outage
+from synchro.engine.errors import Kind, is_outage, kind
 from synchro.engine.link import Link
 from synchro.engine.relations import keys_there
 from synchro.exceptions import HeldByRemoteRows
 from synchro.registry import ModelClass, has_auto_pk, keys_to, model_label, own_fields, skipped_fields
+from synchro.rows import batched
+
+#: In so many parts are objects written of which one is refused.
+_PARTS = 8
 
 
 @dataclass(slots=True)
@@ -38,15 +42,20 @@ class Plan:
     #: Those to delete with Django's cascade, because REMOTE has rows of its own that point to them.
     cascades: set[str] = field(default_factory=set)
 
+    def __len__(self) -> int:
+        return len(self.inserts) + len(self.updates) + len(self.deletes)
 
-def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
+
+def write(link: Link, model: ModelClass, plan: Plan, *, as_a_whole: bool = False) -> dict[str, Exception]:
     """Carry out the plan on REMOTE; deletes first, because what is added may need their unique values.
 
     The instances hold REMOTE's values and, afterwards, REMOTE's primary keys.
 
+    Args:
+        as_a_whole: raise the error where one of several objects to add or to change is refused.
+
     Returns:
-        The errors of single objects that were undone: where somebody listens, and of deletes that cascade. Any other
-        error is raised.
+        The errors of single objects that were undone. An error that concerns all of them, or the only one, is raised.
     """
     alone = {each: pk for each, pk in plan.deletes.items() if each not in plan.cascades}
     cascades = {each: pk for each, pk in plan.deletes.items() if each in plan.cascades}
@@ -58,15 +67,42 @@ def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
     if is_listened(model, pre_save, post_save):
         failures |= _each(link, plan.inserts, lambda instance: _save_announced(link, model, instance, created=True))
         failures |= _each(link, plan.updates, lambda instance: _save_announced(link, model, instance, created=False))
-    else:
+    elif as_a_whole or len(plan) == 1:
         _insert(link, model, list(plan.inserts.values()))
         update(link, model, list(plan.updates.values()))
+    else:
+        failures |= _in_parts(link, plan.inserts, lambda instances: _insert(link, model, instances))
+        failures |= _in_parts(link, plan.updates, lambda instances: update(link, model, instances))
     return failures
 
 
 def is_listened(sender: ModelClass, *signals: Signal) -> bool:
     """Tell whether anybody but the log receives one of the signals from the sender."""
     return any(not is_own(receiver) for signal in signals for receiver in _receivers(signal, sender))
+
+
+def _in_parts(
+    link: Link, instances: Mapping[str, Model], write_all: Callable[[Sequence[Model]], None]
+) -> dict[str, Exception]:
+    """Write all at once or, where something among them is refused, in ever smaller parts; return who is refused alone.
+
+    Only the statements are repeated, not what the batch has locked, read and decided.
+    """
+    failures: dict[str, Exception] = {}
+    parts = [list(instances)]
+    while parts:
+        part = parts.pop()
+        try:
+            with transaction.atomic(using=link.remote):
+                write_all([instances[each] for each in part])
+        except Exception as error:
+            if is_outage(error) or kind(error) is Kind.SCHEMA:
+                raise
+            if len(part) == 1:
+                failures[part[0]] = error
+            else:
+                parts += batched(part, -(-len(part) // _PARTS))
+    return failures
 
 
 def _insert(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
