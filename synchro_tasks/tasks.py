@@ -203,10 +203,12 @@ def _catch_up(task: Task[Any, Any], own: Lease) -> engine.Report:
     def goes_on() -> bool:
         return time.monotonic() < deadline and not own.is_lost
 
-    if _is_in_worker(task):
+    alone = own.is_inherited or lost.is_suspected(task)
+    if _is_in_worker(task) and not alone:
         publisher.publish(replicate, engine.backlog(most=_MOST_HANDED_OUT))
-    report = engine.sync_due(goes_on=goes_on, alone=lost.is_suspected(task), task_id=_id(task))
-    lost.survived()
+    report = engine.sync_due(goes_on=goes_on, alone=alone, task_id=_id(task))
+    if not report.is_empty:
+        lost.survived()
     _queue_woken(task, report)
     return report
 
