@@ -41,18 +41,17 @@ class Plan:
     deletes: dict[str, Any] = field(default_factory=dict)
     #: Those to delete with Django's cascade, because REMOTE has rows of its own that point to them.
     cascades: set[str] = field(default_factory=set)
+    #: Write nothing where one of several objects to add or to change is refused.
+    as_a_whole: bool = False
 
     def __len__(self) -> int:
         return len(self.inserts) + len(self.updates) + len(self.deletes)
 
 
-def write(link: Link, model: ModelClass, plan: Plan, *, as_a_whole: bool = False) -> dict[str, Exception]:
+def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
     """Carry out the plan on REMOTE; deletes first, because what is added may need their unique values.
 
     The instances hold REMOTE's values and, afterwards, REMOTE's primary keys.
-
-    Args:
-        as_a_whole: raise the error where one of several objects to add or to change is refused.
 
     Returns:
         The errors of single objects that were undone. An error that concerns all of them, or the only one, is raised.
@@ -67,7 +66,7 @@ def write(link: Link, model: ModelClass, plan: Plan, *, as_a_whole: bool = False
     if is_listened(model, pre_save, post_save):
         failures |= _each(link, plan.inserts, lambda instance: _save_announced(link, model, instance, created=True))
         failures |= _each(link, plan.updates, lambda instance: _save_announced(link, model, instance, created=False))
-    elif as_a_whole or len(plan) == 1:
+    elif plan.as_a_whole or len(plan) == 1:
         _insert(link, model, list(plan.inserts.values()))
         update(link, model, list(plan.updates.values()))
     else:

@@ -428,8 +428,8 @@ class _Batch:
             self._drop_incomplete()
         if len(self.plan):
             # Others would be left with a key that was to be filled in when the refused one is there.
-            as_a_whole = bool(self.later or self.step.circle)
-            failures = write(self.link, self.model, self.plan, as_a_whole=as_a_whole)
+            self.plan.as_a_whole = bool(self.later or self.step.circle)
+            failures = write(self.link, self.model, self.plan)
             for each in parked & failures.keys():
                 raise failures[each]  # undone alone, its row would keep a temporary value
             self._fail(failures)

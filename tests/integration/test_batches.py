@@ -422,7 +422,7 @@ def killed(each_vendor: Pair) -> Iterator[None]:
     connection = connections[each_vendor.remote]
     write = batch.write
 
-    def write_late(*args: Any, **options: Any) -> Any:
+    def write_late(*args: Any) -> Any:
         with connection.cursor() as cursor:
             if connection.vendor == "postgresql":
                 cursor.execute("SELECT pg_backend_pid()")
@@ -433,7 +433,7 @@ def killed(each_vendor: Pair) -> Iterator[None]:
             (number,) = cursor.fetchone()
         with connection._nodb_cursor() as cursor:
             cursor.execute(kill, [number])
-        return write(*args, **options)
+        return write(*args)
 
     with mock.patch.object(batch, "write", write_late):
         yield
