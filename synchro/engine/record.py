@@ -14,6 +14,7 @@ from synchro.conf import conf
 from synchro.engine import errors
 from synchro.engine.relations import Target
 from synchro.exceptions import WorkerLost
+from synchro.lookups import among
 from synchro.models import Attempt, ChangeLog, ChangeLogQuerySet, Wait, WaitRow
 from synchro.registry import ModelClass, model_label
 from synchro.signals import object_failed
@@ -35,6 +36,14 @@ class Failed:
     is_own: bool
     #: What the object waits for.
     waits_for: Target | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt that was counted before it was made: the entries for which it was, and what tells of it."""
+
+    entries: ChangeLogQuerySet
+    attempt: Attempt
 
 
 def record_failures(failures: Mapping[Target, Failed], *, task_id: str) -> None:
@@ -110,23 +119,24 @@ def postpone(model: ModelClass, object_id: str, error: BaseException, *, task_id
     _entries(model, [object_id]).postpone(next_attempt_at=timezone.now() + _POSTPONED, reason=account.message)
 
 
-def begin_attempt(target: Target, *, task_id: str) -> Attempt | None:
+def begin_attempt(target: Target, *, task_id: str) -> Begun | None:
     """Count an attempt before it is made, for the case that it kills this process; None where it must not be made."""
-    entries = _entries(target[0], [target[1]])
+    counted = dict(_entries(target[0], [target[1]]).pending().values_list("pk", "attempts"))
     account = errors.account(WorkerLost())
-    attempts = max(entries.pending().values_list("attempts", flat=True), default=0) + 1
+    attempts = max(counted.values(), default=0) + 1
     again_at: datetime = timezone.now() + errors.pause(attempts)
+    entries = ChangeLog.objects.using(conf.local).filter(among("pk", counted))
     if entries.begin_attempt(max_attempts=conf.max_attempts, next_attempt_at=again_at):
-        return _leave_attempt(target, account, task_id=task_id)
+        return Begun(entries, _leave_attempt(target, account, task_id=task_id))
     if attempts > conf.max_attempts:
         _announce(target[0], [target[1]], account.message, given_up=True)
     return None
 
 
-def end_attempt(target: Target, attempt: Attempt) -> None:
+def end_attempt(begun: Begun) -> None:
     """Take back what was recorded at the beginning of an attempt that did not kill this process."""
-    _entries(target[0], [target[1]]).end_attempt()
-    attempt.delete(using=conf.local)
+    begun.entries.end_attempt()
+    begun.attempt.delete(using=conf.local)
 
 
 def _entries(model: ModelClass, object_ids: Collection[str]) -> ChangeLogQuerySet:

@@ -144,15 +144,15 @@ class Run:
         for each in ids:
             if monotonic() > deadline or model in self.held:
                 break
-            attempt = begin_attempt((model, each), task_id=self.task_id)
-            if attempt is None:
+            begun = begin_attempt((model, each), task_id=self.task_id)
+            if begun is None:
                 continue
             self.is_cautious = True
             try:
                 report += self.bring(Step(model, [each]))
             finally:
                 self.is_cautious = False
-                end_attempt((model, each), attempt)
+                end_attempt(begun)
         return report
 
     def bring(self, first: Step) -> Report:

@@ -51,6 +51,7 @@ def test_what_is_delivered_again_is_brought_one_by_one_and_leaves_no_trace(each_
     assert ended.result == "3 synced, 0 skipped, 0 failed"
     assert seen == [(3, 1, 1), (2, 1, 1), (1, 1, 1)], "each attempt is counted before it is made"
     assert Attempt.objects.count() == 0
+    assert set(ChangeLog.objects.values_list("attempts", "next_attempt_at", "reason")) == {(0, None, "")}
     assert_in_step(Article)
 
 
