@@ -13,7 +13,7 @@ import django
 #: Each is a module of this package with a function ``measure``.
 MEASUREMENTS = (
     *("catch_up", "latency", "burst", "request_save", "pending_queries", "batch_queries"),
-    *("by_kind", "compare", "publishing", "delivery_faults"),
+    *("by_kind", "compare", "publishing", "delivery_faults", "poison"),
 )
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 

@@ -56,13 +56,11 @@ class TransientError(SynchroError):
 class Held(TransientError):
     """Workers leave a model, or REMOTE as a whole, alone for now. Somebody tries now and then whether that is over."""
 
-    def __init__(self, message: str | None = None, *, label: str = "", reason: str = "", is_new: bool = False) -> None:
+    def __init__(self, message: str | None = None, *, label: str = "", reason: str = "") -> None:
         super().__init__(message)
         #: 'app.ModelName', or '' for REMOTE as a whole.
         self.label = label
         self.reason = reason
-        #: Whether this is the first failure of its kind.
-        self.is_new = is_new
 
 
 class WorkerLost(TransientError):

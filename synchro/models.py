@@ -233,8 +233,8 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
 
     def end_attempt(self) -> None:
         """Take an attempt back that was counted before it was made: its worker lives."""
-        suspected = self.pending().filter(reason=ChangeLog.WORKER_LOST)
-        suspected.update(attempts=F("attempts") - 1, next_attempt_at=None, reason="")
+        self.exclude(state=ChangeLog.State.FAILED).update(attempts=F("attempts") - 1)
+        self.pending().filter(reason=ChangeLog.WORKER_LOST).update(next_attempt_at=None, reason="")
 
     def postpone(self, *, next_attempt_at: datetime, reason: str) -> None:
         """Let the pending entries wait until next_attempt_at without counting an attempt."""

@@ -38,11 +38,14 @@ class Lease:
         self._value = ""
         #: Whether somebody else has taken the lease, because it could not be renewed in time.
         self.is_lost = False
+        #: Whether the last holder has not let go of it, but died.
+        self.is_inherited = False
 
     def acquire(self) -> bool:
         """Take the lease if nobody holds it."""
         now = timezone.now()
-        Option.objects.using(self._using).get_or_create(key=self._key, defaults={"value": _text(now)})
+        row, _ = Option.objects.using(self._using).get_or_create(key=self._key, defaults={"value": _text(now)})
+        self.is_inherited = " " in row.value
         # An end too far in the future was written by a clock that is wrong.
         free = Q(value__lte=_text(now)) | Q(value__gt=_text(now + 2 * _DURATION))
         return self._hold(self._rows().filter(free))

@@ -23,7 +23,7 @@ class Action(Enum):
     POSTPONE = "postpone"
     #: The task ends, and trying again would not help.
     FAIL = "fail"
-    #: The task ends and leaves the entries as they are: something larger is held back, and tried by others.
+    #: The task ends and leaves the entries as they are: something larger is held back, and probed now and then.
     LEAVE = "leave"
 
 
@@ -38,17 +38,16 @@ class Decision:
 def decide(error: BaseException, retries: int, *, random: Callable[[], float] = random.random) -> Decision:
     """Decide after an error and so many retries.
 
-    Of the tasks that find something held back, the one that found it first tries again; all others end at once.
-    Waits have full jitter: what failed together, because REMOTE went away, does not come back together.
+    Where REMOTE or a model is held back nothing waits in the broker: the entries do, in the database. Waits have full
+    jitter: what failed together, because rows were locked, does not come back together.
 
     Args:
         random: returns a number from 0 up to 1.
     """
     if not engine.is_transient(error):
         return Decision(Action.FAIL)
-    is_last = retries >= len(_CEILINGS)
-    if isinstance(error, Held) and (is_last or not (error.is_new or retries)):
+    if isinstance(error, Held):
         return Decision(Action.LEAVE)
-    if is_last:
+    if retries >= len(_CEILINGS):
         return Decision(Action.POSTPONE)
     return Decision(Action.RETRY, _CEILINGS[retries] * random())

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from synchro import compare, engine
 from synchro.conf import conf
-from synchro.exceptions import Held, PermanentError, SynchroError, TransientError
+from synchro.exceptions import PermanentError, SynchroError, TransientError
 from synchro.models import Attempt, ChangeLog
 from synchro.registry import watched_model
 from synchro_tasks import lost, publisher
@@ -54,6 +54,8 @@ _AT_LEAST_ONCE: dict[str, Any] = {
 }
 #: A replicate begins no more batches after so many seconds.
 _SECONDS_TO_GO_ON = 10.0
+#: The models with a backlog that a replicate of this process had no more time for.
+_unfinished: set[str] = set()
 #: A checkpoint begins no more batches, and no more pruning, after so many seconds. The next one goes on.
 _SECONDS_TO_SYNC = 30.0
 _SECONDS_TO_PRUNE = 5.0
@@ -161,10 +163,10 @@ def _verdict(task: Task[Any, Any], label: str, pk: str, error: Exception) -> Exc
     if decision.action is Action.FAIL:
         return explained
     _close_broken_connections(task)
+    if decision.action is Action.LEAVE:  # it is about more than this object, and recorded as such
+        return None
     # Without a worker a retry would happen at once, in the request that has saved the object.
     again = decision.action is Action.RETRY and _is_in_worker(task)
-    if isinstance(error, Held):  # it is about more than this object, and recorded as such
-        return task.retry(exc=explained, countdown=decision.seconds, throw=False) if again else None
     record = engine.record_attempt if again else engine.postpone
     try:
         record(watched_model(label), pk, error, task_id=_id(task))
@@ -176,15 +178,25 @@ def _verdict(task: Task[Any, Any], label: str, pk: str, error: Exception) -> Exc
 
 
 def _go_on(task: Task[Any, Any], label: str, last: engine.Report) -> engine.Report:
-    """Bring more objects of the model, the oldest changes first, while batches are worth it; return what was done."""
+    """Bring more objects of the model, the oldest changes first, while batches are worth it; return what was done.
+
+    If the time is up before that, the next task of this process goes on, even if there is nothing to do for its own
+    object: behind a large backlog come the messages of all that has been taken along.
+    """
     more = engine.Report()
     enough = conf.batch_size / 2
     deadline = time.monotonic() + _SECONDS_TO_GO_ON
+    # What another worker is bringing already makes a batch small: two of them at the same place would only wait.
+    is_worth_it = last.settled > enough or label in _unfinished
+    _unfinished.discard(label)
     try:
-        # What another worker is bringing already makes a batch small: two of them at the same place would only wait.
-        while last.settled > enough and time.monotonic() < deadline and (pk := engine.next_due(label)) is not None:
+        while is_worth_it and (pk := engine.next_due(label)) is not None:
+            if time.monotonic() >= deadline:
+                _unfinished.add(label)
+                break
             last = engine.sync_object(label, pk, task_id=_id(task))
             more += last
+            is_worth_it = last.settled > enough
     except Exception as error:  # the task's own object has arrived; the others have tasks of their own
         _close_broken_connections(task)
         logger.warning("backlog left to other tasks model=%s error=%s", label, _explain(error))
@@ -194,19 +206,24 @@ def _go_on(task: Task[Any, Any], label: str, last: engine.Report) -> engine.Repo
 def _catch_up(task: Task[Any, Any], own: Lease) -> engine.Report:
     """Synchronize until nothing is due, the time is up, or another worker has taken over the lease.
 
-    Large backlogs are handed to all workers, in batches.
+    Large backlogs are handed to all workers, in batches, when the first batch has gone well.
     """
     if conf.remote is None:
         return engine.Report()
     deadline = time.monotonic() + _SECONDS_TO_SYNC
+    alone = own.is_inherited or lost.is_suspected(task)
+    hands_out = _is_in_worker(task) and not alone
 
     def goes_on() -> bool:
+        nonlocal hands_out
+        if hands_out:
+            publisher.publish(replicate, engine.backlog(most=_MOST_HANDED_OUT))
+            hands_out = False
         return time.monotonic() < deadline and not own.is_lost
 
-    if _is_in_worker(task):
-        publisher.publish(replicate, engine.backlog(most=_MOST_HANDED_OUT))
-    report = engine.sync_due(goes_on=goes_on, alone=lost.is_suspected(task), task_id=_id(task))
-    lost.survived()
+    report = engine.sync_due(goes_on=goes_on, alone=alone, task_id=_id(task))
+    if not report.is_empty:
+        lost.survived()
     _queue_woken(task, report)
     return report
 

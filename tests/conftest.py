@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery.signals import before_task_publish
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 from pytest_django import DjangoDbBlocker
@@ -119,6 +120,21 @@ def queued(monkeypatch: pytest.MonkeyPatch) -> Queued:
 
     monkeypatch.setattr("synchro_tasks.publisher.publish", publish)
     return found
+
+
+@pytest.fixture
+def retried() -> Iterator[list[dict[str, Any]]]:
+    """The headers of the messages by which Celery retries."""
+    headers: list[dict[str, Any]] = []
+
+    def note(sender: str, headers: dict[str, Any], **kwargs: Any) -> None:
+        if headers["retries"]:
+            sent.append(headers)
+
+    sent = headers
+    before_task_publish.connect(note)
+    yield headers
+    before_task_publish.disconnect(note)
 
 
 @pytest.fixture

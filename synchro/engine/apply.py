@@ -20,10 +20,15 @@ from django.dispatch import Signal
 
 from synchro import rows
 from synchro.capture import is_own
-from synchro.engine.errors import is_outage
+from synchro.engine.errors import Kind, is_outage, kind
 from synchro.engine.link import Link
+from synchro.engine.relations import keys_there
 from synchro.exceptions import HeldByRemoteRows
 from synchro.registry import ModelClass, has_auto_pk, keys_to, model_label, own_fields, skipped_fields
+from synchro.rows import batched
+
+#: In so many parts are objects written of which one is refused.
+_PARTS = 8
 
 
 @dataclass(slots=True)
@@ -36,6 +41,11 @@ class Plan:
     deletes: dict[str, Any] = field(default_factory=dict)
     #: Those to delete with Django's cascade, because REMOTE has rows of its own that point to them.
     cascades: set[str] = field(default_factory=set)
+    #: Write nothing where one of several objects to add or to change is refused.
+    as_a_whole: bool = False
+
+    def __len__(self) -> int:
+        return len(self.inserts) + len(self.updates) + len(self.deletes)
 
 
 def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
@@ -44,8 +54,7 @@ def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
     The instances hold REMOTE's values and, afterwards, REMOTE's primary keys.
 
     Returns:
-        The errors of single objects that were undone: where somebody listens, and of deletes that cascade. Any other
-        error is raised.
+        The errors of single objects that were undone. An error that concerns all of them, or the only one, is raised.
     """
     alone = {each: pk for each, pk in plan.deletes.items() if each not in plan.cascades}
     cascades = {each: pk for each, pk in plan.deletes.items() if each in plan.cascades}
@@ -57,15 +66,42 @@ def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
     if is_listened(model, pre_save, post_save):
         failures |= _each(link, plan.inserts, lambda instance: _save_announced(link, model, instance, created=True))
         failures |= _each(link, plan.updates, lambda instance: _save_announced(link, model, instance, created=False))
-    else:
+    elif plan.as_a_whole or len(plan) == 1:
         _insert(link, model, list(plan.inserts.values()))
         update(link, model, list(plan.updates.values()))
+    else:
+        failures |= _in_parts(link, plan.inserts, lambda instances: _insert(link, model, instances))
+        failures |= _in_parts(link, plan.updates, lambda instances: update(link, model, instances))
     return failures
 
 
 def is_listened(sender: ModelClass, *signals: Signal) -> bool:
     """Tell whether anybody but the log receives one of the signals from the sender."""
     return any(not is_own(receiver) for signal in signals for receiver in _receivers(signal, sender))
+
+
+def _in_parts(
+    link: Link, instances: Mapping[str, Model], write_all: Callable[[Sequence[Model]], None]
+) -> dict[str, Exception]:
+    """Write all at once or, where something among them is refused, in ever smaller parts; return who is refused alone.
+
+    Only the statements are repeated, not what the batch has locked, read and decided.
+    """
+    failures: dict[str, Exception] = {}
+    parts = [list(instances)]
+    while parts:
+        part = parts.pop()
+        try:
+            with transaction.atomic(using=link.remote):
+                write_all([instances[each] for each in part])
+        except Exception as error:
+            if is_outage(error) or kind(error) is Kind.SCHEMA:
+                raise
+            if len(part) == 1:
+                failures[part[0]] = error
+            else:
+                parts += batched(part, -(-len(part) // _PARTS))
+    return failures
 
 
 def _insert(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
@@ -101,11 +137,17 @@ def _delete(link: Link, model: ModelClass, pks: Sequence[Any]) -> None:
         # Vendors that check row by row refuse to delete a row that points to itself, or to one that comes later:
         # https://dev.mysql.com/doc/refman/8.4/en/ansi-diff-foreign-keys.html
         release(link, model, pks, only_to_itself=True)
-    for key in keys_to(model):
+    if any(key.model._meta.auto_created for key in keys_to(model)):
+        _delete_links(link, model, pks)
+    model._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)
+
+
+def _delete_links(link: Link, model: ModelClass, pks: Sequence[Any]) -> None:
+    """Delete the rows of automatic many-to-many tables, which belong to the objects."""
+    for key in keys_there(link, model):
         if key.model._meta.auto_created:
             links = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": pks})
             links._raw_delete(link.remote)
-    model._base_manager.using(link.remote).filter(pk__in=pks)._raw_delete(link.remote)
 
 
 def _delete_cascading(link: Link, model: ModelClass, pk: Any) -> None:

@@ -434,15 +434,15 @@ class _Batch:
             parked, taken = make_way(self.link, self.model, self.plan)
             self._fail(taken)
             self._drop_incomplete()
-        if self.plan.deletes or self.plan.inserts or self.plan.updates:
+        if len(self.plan):
+            # Others would be left with a key that was to be filled in when the refused one is there.
+            self.plan.as_a_whole = bool(self.later or self.step.circle)
             failures = write(self.link, self.model, self.plan)
             for each in parked & failures.keys():
                 raise failures[each]  # undone alone, its row would keep a temporary value
             self._fail(failures)
             self._fill_later()
-            self.outcome.progress = len(failures) < sum(
-                map(len, (self.plan.deletes, self.plan.inserts, self.plan.updates))
-            )
+            self.outcome.progress = len(failures) < len(self.plan)
         written = {**self.plan.inserts, **self.plan.updates}
         closed = self._closed()
         self.found.pks |= {each: instance.pk for each, instance in written.items() if each not in closed}

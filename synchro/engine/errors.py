@@ -36,6 +36,10 @@ _REFUSING_SQLITE = ("disk i/o", "readonly", "is full")
 _SCHEMA_SQLSTATES = ("42P01", "42703")
 _SCHEMA_ERRNOS = frozenset({1054, 1146})
 _SCHEMA_SQLITE = ("no such table", "no such column", "has no column named")
+#: A row that breaks a rule about itself: NOT NULL and check constraints.
+_ROW_SQLSTATES = ("23502", "23514")
+_ROW_ERRNOS = frozenset({1048, 1364, 3819, 4025})
+_ROW_SQLITE = ("not null constraint", "check constraint")
 #: Those that tell about a connection: their text names hosts and users.
 _CONNECTION_ERRNOS = frozenset({1040, 1042, 1043, 1044, 1045, 1049, 1129, 1130, 1142, 1143, 1698, *range(2000, 3000)})
 #: Those that quote nothing but names of tables and columns.
@@ -122,6 +126,11 @@ def is_transient(error: BaseException) -> bool:
 def is_refusal(error: BaseException) -> bool:
     """Tell whether a database answers, but takes nothing from anybody: its disk is full, or it is read only."""
     return _is_among(error, _REFUSING_SQLSTATES, _REFUSING_ERRNOS, _REFUSING_SQLITE)
+
+
+def is_of_one_row(error: BaseException) -> bool:
+    """Tell whether a row breaks a rule that no other row has to do with."""
+    return _is_among(error, _ROW_SQLSTATES, _ROW_ERRNOS, _ROW_SQLITE)
 
 
 def _is_schema(error: BaseException) -> bool:

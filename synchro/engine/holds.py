@@ -7,8 +7,11 @@ first failure, and from then on looks before it tries, until it finds that the h
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
+from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db import Error as AnyDatabaseError
 from django.db import connections
 from django.utils.translation import gettext as _
@@ -17,14 +20,16 @@ from synchro.conf import conf
 from synchro.engine import errors
 from synchro.engine.timeouts import bounded
 from synchro.exceptions import Held
-from synchro.models import Hold
-from synchro.registry import ModelClass, many_to_many_of, model_label
+from synchro.models import ChangeLog, Hold, Option, Reference
+from synchro.registry import ModelClass, keys_to, many_to_many_of, model_label, watched_models
 from synchro.signals import synchro_alarm
 
 logger = logging.getLogger(__name__)
 
 #: The label of REMOTE as a whole.
 REMOTE = ""
+#: Those of synchro's tables that are used on REMOTE, where it has them.
+_ON_REMOTE = (Option, Reference, ChangeLog)
 
 #: What this process knows to be held.
 _met: set[str] = set()
@@ -64,18 +69,28 @@ def look() -> tuple[dict[str, str], set[str]]:
 
 
 def hold_remote(error: BaseException) -> Held | None:
-    """Hold REMOTE back if the error says that it cannot be used; return what to raise instead, None if it can.
+    """Hold REMOTE back if the error says that it cannot be used; return what to raise instead, None if it can."""
+    if isinstance(error, Held):
+        return None
+    try:
+        reason = _remote_s_fault(error)
+        return None if reason is None else _hold(REMOTE, reason)
+    except AnyDatabaseError:
+        return None  # LOCAL cannot be used
+
+
+def _remote_s_fault(error: BaseException) -> str | None:
+    """Return why REMOTE cannot be used at all, if the error is due to that.
 
     A connection that broke says little: the other one, LOCAL's, may have broken, or REMOTE is back already.
     """
-    if not errors.is_outage(error) or isinstance(error, Held):
+    if errors.kind(error) is errors.Kind.SCHEMA:
+        return _own_gap()
+    if not errors.is_outage(error):
         return None
     if REMOTE not in _met and not errors.is_refusal(error) and answers(conf.require_remote()):
         return None
-    try:
-        return _hold(REMOTE, errors.describe(error))
-    except AnyDatabaseError:
-        return None  # LOCAL cannot be used
+    return errors.describe(error)
 
 
 def hold_model(model: ModelClass) -> Held | None:
@@ -113,11 +128,21 @@ def answers(using: str) -> bool:
     return True
 
 
+def remote_works() -> bool:
+    """Tell whether REMOTE answers and, if it has tables of synchro, has them all."""
+    return answers(conf.require_remote()) and _own_gap() is None
+
+
 def missing(model: ModelClass) -> str | None:
-    """Return what the server says that a model's tables, and those that it points to, lack on LOCAL or on REMOTE."""
+    """Return what the server says that the tables which copying a model needs lack on LOCAL or on REMOTE."""
     for using in (conf.local, conf.require_remote()):
         for each in _neighbours(model):
             if gap := _gap(each, using):
+                return gap
+        tables = set(connections[using].introspection.table_names())
+        for key in keys_to(model):
+            # A table that is not there has no rows that point to the model's.
+            if key.model._meta.db_table in tables and (gap := _gap(key.model, using, [key])):
                 return gap
     return None
 
@@ -125,17 +150,28 @@ def missing(model: ModelClass) -> str | None:
 def _neighbours(model: ModelClass) -> list[ModelClass]:
     own = [model, *model._meta.get_parent_list()]
     pointed_to = [field.related_model for field in model._meta.concrete_fields if field.remote_field]
-    through = [each.through for each in many_to_many_of(model)]
-    found = dict.fromkeys([*own, *pointed_to, *through])
-    return [each._meta.concrete_model for each in found if each is not None]  # type: ignore[misc]
+    related = [each for relation in many_to_many_of(model) for each in (relation.through, relation.member)]
+    is_generic = any(isinstance(each, GenericForeignKey) for each in model._meta.private_fields)
+    found = dict.fromkeys([*own, *pointed_to, *related, *(watched_models() if is_generic else ())])
+    return [each._meta.concrete_model for each in found if each is not None]
 
 
-def _gap(model: ModelClass, using: str) -> str | None:
+def _own_gap() -> str | None:
+    """Return what REMOTE lacks of synchro's tables if it has any of them; a REMOTE without them can be used, too."""
+    remote = conf.require_remote()
+    tables = set(connections[remote].introspection.table_names())
+    if all(model._meta.db_table not in tables for model in _ON_REMOTE):
+        return None
+    return next((gap for model in _ON_REMOTE if (gap := _gap(model, remote))), None)
+
+
+def _gap(model: ModelClass, using: str, fields: Iterable[Any] | None = None) -> str | None:
     connection = connections[using]
     quote = connection.ops.quote_name
     table = quote(model._meta.db_table)
     # SQLite takes the quoted name of a missing column for a text, unless the table is named with it.
-    columns = [f"{table}.{quote(field.column)}" for field in model._meta.local_concrete_fields if field.column]
+    needed = model._meta.local_concrete_fields if fields is None else fields
+    columns = [f"{table}.{quote(field.column)}" for field in needed if field.column]
     try:
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT {', '.join(columns) or 1} FROM {table} WHERE 1 = 0")
@@ -157,12 +193,12 @@ def _hold(label: str, reason: str) -> Held:
     if is_new:
         logger.error("held back model=%s reason=%s", label or "REMOTE", reason)
         synchro_alarm.send_robust(sender=Hold, using=conf.local, label=label, reason=reason)
-    return _left_alone(label, reason, is_new=is_new)
+    return _left_alone(label, reason)
 
 
-def _left_alone(label: str, reason: str, *, is_new: bool = False) -> Held:
+def _left_alone(label: str, reason: str) -> Held:
     message = _("%(what)s cannot be used for now: %(reason)s Everything that has not arrived stays pending.") % {
         "what": label or "REMOTE",
         "reason": reason if reason.endswith((".", "!", "?")) else f"{reason}.",
     }
-    return Held(message, label=label, reason=reason, is_new=is_new)
+    return Held(message, label=label, reason=reason)

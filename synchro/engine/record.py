@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,6 +14,7 @@ from synchro.conf import conf
 from synchro.engine import errors
 from synchro.engine.relations import Target
 from synchro.exceptions import WorkerLost
+from synchro.lookups import among
 from synchro.models import Attempt, ChangeLog, ChangeLogQuerySet, Wait, WaitRow
 from synchro.registry import ModelClass, model_label
 from synchro.signals import object_failed
@@ -37,22 +38,47 @@ class Failed:
     waits_for: Target | None = None
 
 
-def record_failure(target: Target, failed: Failed, *, task_id: str) -> None:
-    """Leave an Attempt, and let the object's pending entries wait for the next one or, after too many, give them up."""
-    model, object_id = target
-    entries = _entries(model, object_id)
-    if not (failed.is_own or _counts(entries)):
-        return
-    label, account = model_label(model), failed.account
-    logger.warning("object failed model=%s object_id=%s error=%s", label, object_id, account.message)
-    _leave_attempt(target, account, task_id=task_id)
-    attempts = max(entries.pending().values_list("attempts", flat=True), default=0) + 1
-    given_up = entries.record_failure(
-        max_attempts=conf.max_attempts,
-        next_attempt_at=timezone.now() + errors.pause(attempts),
-        reason=account.message,
-    )
-    _announce(target, account, given_up=given_up > 0)
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt that was counted before it was made: the entries for which it was, and what tells of it."""
+
+    entries: ChangeLogQuerySet
+    attempt: Attempt
+
+
+def record_failures(failures: Mapping[Target, Failed], *, task_id: str) -> None:
+    """Leave Attempts, and let the pending entries wait for the next one or, after too many, give them up."""
+    for model in {model for model, _ in failures}:
+        of_model = {object_id: failed for (each, object_id), failed in failures.items() if each is model}
+        _record_failures(model, of_model, task_id=task_id)
+
+
+def _record_failures(model: ModelClass, failures: Mapping[str, Failed], *, task_id: str) -> None:
+    """Record failures of one model: objects that fail alike, for the same time, at once."""
+    counted = _counted(model, failures)
+    accounts = {object_id: failures[object_id].account for object_id in counted}
+    label = model_label(model)
+    for object_id, account in accounts.items():
+        logger.warning("object failed model=%s object_id=%s error=%s", label, object_id, account.message)
+    Attempt.objects.using(conf.local).bulk_create(_attempts(model, accounts, task_id=task_id))
+    for (message, attempts), ids in _alike(model, accounts).items():
+        given_up = _entries(model, ids).record_failure(
+            max_attempts=conf.max_attempts,
+            next_attempt_at=timezone.now() + errors.pause(attempts + 1),
+            reason=message,
+        )
+        _announce(model, ids, message, given_up=given_up > 0)
+
+
+def _alike(model: ModelClass, accounts: Mapping[str, errors.Account]) -> dict[tuple[str, int], list[str]]:
+    """Return the objects by what is told of the failure and by the attempts that their pending entries have had."""
+    attempts: dict[str, int] = {}
+    for object_id, number in _entries(model, accounts).pending().values_list("object_id", "attempts"):
+        attempts[object_id] = max(number, attempts.get(object_id, 0))
+    found: dict[tuple[str, int], list[str]] = {}
+    for object_id, account in accounts.items():
+        found.setdefault((account.message, attempts.get(object_id, 0)), []).append(object_id)
+    return found
 
 
 def record_waiting(failures: Mapping[Target, Failed]) -> set[Target]:
@@ -90,35 +116,45 @@ def postpone(model: ModelClass, object_id: str, error: BaseException, *, task_id
     """
     account = errors.account(error)
     _leave_attempt((model, object_id), account, task_id=task_id)
-    _entries(model, object_id).postpone(next_attempt_at=timezone.now() + _POSTPONED, reason=account.message)
+    _entries(model, [object_id]).postpone(next_attempt_at=timezone.now() + _POSTPONED, reason=account.message)
 
 
-def begin_attempt(target: Target, *, task_id: str) -> Attempt | None:
+def begin_attempt(target: Target, *, task_id: str) -> Begun | None:
     """Count an attempt before it is made, for the case that it kills this process; None where it must not be made."""
-    entries = _entries(*target)
+    counted = dict(_entries(target[0], [target[1]]).pending().values_list("pk", "attempts"))
     account = errors.account(WorkerLost())
-    attempts = max(entries.pending().values_list("attempts", flat=True), default=0) + 1
+    attempts = max(counted.values(), default=0) + 1
     again_at: datetime = timezone.now() + errors.pause(attempts)
+    entries = ChangeLog.objects.using(conf.local).filter(among("pk", counted))
     if entries.begin_attempt(max_attempts=conf.max_attempts, next_attempt_at=again_at):
-        return _leave_attempt(target, account, task_id=task_id)
+        return Begun(entries, _leave_attempt(target, account, task_id=task_id))
     if attempts > conf.max_attempts:
-        _announce(target, account, given_up=True)
+        _announce(target[0], [target[1]], account.message, given_up=True)
     return None
 
 
-def end_attempt(target: Target, attempt: Attempt) -> None:
+def end_attempt(begun: Begun) -> None:
     """Take back what was recorded at the beginning of an attempt that did not kill this process."""
-    _entries(*target).end_attempt()
-    attempt.delete(using=conf.local)
+    begun.entries.end_attempt()
+    begun.attempt.delete(using=conf.local)
 
 
-def _entries(model: ModelClass, object_id: str) -> ChangeLogQuerySet:
-    return ChangeLog.objects.using(conf.local).of_objects(model, [object_id])
+def _entries(model: ModelClass, object_ids: Collection[str]) -> ChangeLogQuerySet:
+    return ChangeLog.objects.using(conf.local).of_objects(model, object_ids)
 
 
-def _counts(entries: ChangeLogQuerySet) -> bool:
-    """Whether an attempt that others caused counts: not before its time, else each of them would use one up."""
-    return entries.due(timezone.now()).exists() or not entries.unsettled().exists()
+def _counted(model: ModelClass, failures: Mapping[str, Failed]) -> list[str]:
+    """Return the objects whose attempts count.
+
+    One that others caused does not before its time: else each of them would use one up.
+    """
+    led_in = [object_id for object_id, failed in failures.items() if not failed.is_own]
+    if not led_in:
+        return list(failures)
+    entries = _entries(model, led_in)
+    due = set(entries.due(timezone.now()).values_list("object_id", flat=True))
+    unsettled = set(entries.unsettled().values_list("object_id", flat=True))
+    return [each for each, failed in failures.items() if failed.is_own or each in due or each not in unsettled]
 
 
 def _unsettled(targets: set[Target]) -> set[Target]:
@@ -154,20 +190,27 @@ def _wait_row(target: Target, waits_for: Target | None) -> WaitRow:
 
 
 def _leave_attempt(target: Target, account: errors.Account, *, task_id: str) -> Attempt:
-    model, object_id = target
-    return Attempt.objects.using(conf.local).create(
-        # By its key: a router of the project may refuse relations.
-        content_type_id=ContentType.objects.db_manager(conf.local).get_for_model(model).pk,
-        object_id=object_id,
-        error=account.error,
-        message=f"{account.message}\n{account.values}" if account.values else account.message,
-        traceback=account.traceback,
-        task_id=task_id,
-    )
+    (attempt,) = _attempts(target[0], {target[1]: account}, task_id=task_id)
+    attempt.save(using=conf.local, force_insert=True)
+    return attempt
 
 
-def _announce(target: Target, account: errors.Account, *, given_up: bool) -> None:
-    objects = [(model_label(target[0]), target[1])]
-    object_failed.send_robust(
-        sender=ChangeLog, using=conf.local, objects=objects, reason=account.message, given_up=given_up
-    )
+def _attempts(model: ModelClass, accounts: Mapping[str, errors.Account], *, task_id: str) -> list[Attempt]:
+    # By its key: a router of the project may refuse relations.
+    type_id = ContentType.objects.db_manager(conf.local).get_for_model(model).pk
+    return [
+        Attempt(
+            content_type_id=type_id,
+            object_id=object_id,
+            error=account.error,
+            message=f"{account.message}\n{account.values}" if account.values else account.message,
+            traceback=account.traceback,
+            task_id=task_id,
+        )
+        for object_id, account in accounts.items()
+    ]
+
+
+def _announce(model: ModelClass, object_ids: Collection[str], reason: str, *, given_up: bool) -> None:
+    objects = [(model_label(model), each) for each in object_ids]
+    object_failed.send_robust(sender=ChangeLog, using=conf.local, objects=objects, reason=reason, given_up=given_up)

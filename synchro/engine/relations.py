@@ -100,6 +100,13 @@ def missing_parents(link: Link, model: ModelClass, object_ids: Collection[str]) 
     return {target for targets in missing.values() for target in targets.values() if target[0] is model}
 
 
+def keys_there(link: Link, model: ModelClass) -> list[Any]:
+    """Return the foreign keys of any model that point to the model's own table and whose tables REMOTE has."""
+    keys = list(keys_to(model))
+    tables = set(connections[link.remote].introspection.table_names()) if keys else set()
+    return [key for key in keys if key.model._meta.db_table in tables]
+
+
 def pointing_to(link: Link, model: ModelClass, remote_pks: Mapping[str, Any]) -> dict[str, list[Holder]]:
     """Return the REMOTE rows that point to the counterparts of LOCAL objects, at most _MAX_HOLDERS of each relation.
 
@@ -107,9 +114,8 @@ def pointing_to(link: Link, model: ModelClass, remote_pks: Mapping[str, Any]) ->
     """
     holders: dict[str, list[Holder]] = {}
     owners = {pk: each for each, pk in remote_pks.items()}
-    tables = set(connections[link.remote].introspection.table_names()) if owners else set()
-    for key in keys_to(model):
-        if key.model._meta.auto_created or key.model._meta.db_table not in tables:
+    for key in keys_there(link, model) if owners else ():
+        if key.model._meta.auto_created:
             continue
         rows = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": owners})
         found = list(rows.values_list("pk", f"{key.name}__pk")[:_MAX_HOLDERS])

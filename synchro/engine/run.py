@@ -14,7 +14,7 @@ from synchro.conf import conf
 from synchro.engine import errors, holds, values
 from synchro.engine.batch import needed_by, replicate, replicate_circle
 from synchro.engine.link import Link, open_link
-from synchro.engine.record import Failed, begin_attempt, end_attempt, record_failure, record_waiting
+from synchro.engine.record import Failed, begin_attempt, end_attempt, record_failures, record_waiting
 from synchro.engine.relations import Target, missing_parents
 from synchro.engine.report import Failure, Report
 from synchro.engine.steps import Outcome, Step
@@ -73,6 +73,8 @@ class Run:
         self.hopeless: dict[Target, str] = {}
         #: Failures that may be cured before the run ends, and so are not recorded yet.
         self.curable: dict[Target, Failed] = {}
+        #: Those that nothing cures, to be recorded together.
+        self.incurable: dict[Target, Failed] = {}
         #: Models that lack a table or a column, and those of which it is known that they do not.
         self.held: dict[ModelClass, Held] = {}
         self.complete: set[ModelClass] = set()
@@ -99,13 +101,17 @@ class Run:
 
     def record_failures(self) -> None:
         """Record the failed attempts that nothing has cured, and let those wait whose time comes by itself."""
+        self._record_incurable()
         waiting = record_waiting(self.curable)
-        for target, failed in self.curable.items():
-            if target in waiting:
-                self.failures[target] = replace(self.failures[target], waits=True)
-            else:
-                record_failure(target, failed, task_id=self.task_id)
+        for target in waiting:
+            self.failures[target] = replace(self.failures[target], waits=True)
+            del self.curable[target]
+        record_failures(self.curable, task_id=self.task_id)
         self.curable.clear()
+
+    def _record_incurable(self) -> None:
+        record_failures(self.incurable, task_id=self.task_id)
+        self.incurable.clear()
 
     def try_failures_again(self, report: Report) -> Report:
         """Try objects again that were in each other's way, while that helps: one took over a unique value, say."""
@@ -138,15 +144,15 @@ class Run:
         for each in ids:
             if monotonic() > deadline or model in self.held:
                 break
-            attempt = begin_attempt((model, each), task_id=self.task_id)
-            if attempt is None:
+            begun = begin_attempt((model, each), task_id=self.task_id)
+            if begun is None:
                 continue
             self.is_cautious = True
             try:
                 report += self.bring(Step(model, [each]))
             finally:
                 self.is_cautious = False
-                end_attempt((model, each), attempt)
+                end_attempt(begun)
         return report
 
     def bring(self, first: Step) -> Report:
@@ -187,6 +193,7 @@ class Run:
             self._next(stack, outcome, tries)
             if clashing:
                 stack.append(self._making_way(step, clashing))
+        self._record_incurable()
         return report
 
     def _making_way(self, step: Step, object_ids: list[str]) -> Step:
@@ -266,12 +273,20 @@ class Run:
         newest = targets
         while newest and len(found) < conf.batch_size:
             needed = [
-                missing_parents(self.link, model, [each for of_model, each in newest if of_model is model])
+                self._missing_parents(model, [each for of_model, each in newest if of_model is model])
                 for model in {model for model, _ in newest}
             ]
             newest = set().union(*needed) - found
             found |= newest
         return found
+
+    def _missing_parents(self, model: ModelClass, ids: list[str]) -> set[Target]:
+        try:
+            return missing_parents(self.link, model, ids)
+        except Exception as error:
+            if errors.is_outage(error) or not self._is_held(model, error):
+                raise
+            return set()
 
     def _give_up_waiting(self, step: Step, outcome: Outcome, tries: Counter[Target]) -> None:
         """Fail the objects that wait for something that failed, or that does not come although it was tried."""
@@ -341,10 +356,8 @@ class Run:
         self.failures[target] = Failure(label, object_id, message)
         # Who waits for an object that itself waits says for what, not through how many others.
         self.hopeless[target] = message if isinstance(error, WaitsForOther) else _waits_for(target, message)
-        if isinstance(error, _CURABLE) or self.is_cautious:
-            self.curable[target] = failed
-        else:
-            record_failure(target, failed, task_id=self.task_id)
+        is_curable = isinstance(error, _CURABLE) and not errors.is_of_one_row(error)
+        (self.curable if is_curable or self.is_cautious else self.incurable)[target] = failed
 
     def _is_held(self, model: ModelClass, error: Exception) -> bool:
         """Whether an error is the fault of a model that lacks a table or a column, and not of one object."""
@@ -353,6 +366,8 @@ class Run:
         if model not in self.held:
             held = holds.hold_model(model)
             if held is None:
+                if (remote_held := holds.hold_remote(error)) is not None:
+                    raise remote_held from error
                 self.complete.add(model)
                 return False
             self.held[model] = held
@@ -375,7 +390,8 @@ def _waits_for(target: Target, reason: str) -> str:
 
 def _may_make_way(step: Step, error: Exception) -> bool:
     """Tell whether an error may be that unique values wander between objects."""
-    return isinstance(error, IntegrityError) and not step.makes_way and bool(unique_sets(step.model))
+    is_possible = isinstance(error, IntegrityError) and not errors.is_of_one_row(error)
+    return is_possible and not step.makes_way and bool(unique_sets(step.model))
 
 
 def _halves(step: Step) -> list[Step]:

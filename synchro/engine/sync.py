@@ -117,14 +117,14 @@ def sync_due(*, goes_on: Callable[[], bool] = lambda: True, alone: bool = False,
     Wait.objects.using(conf.local).wake_forgotten(limit=conf.batch_size)
     report = _sync_all(due_only=True, goes_on=goes_on, alone=alone, task_id=task_id, leaves=others)
     report = replace(report, held={**others, **report.held})
-    return replace(report, recovered=_release_working(ours, report))
+    return replace(report, recovered=_release_working(ours, report) or report.recovered)
 
 
 def sync_pending(*, on_progress: Progress | None = None, alone: bool = False, task_id: str = "") -> Report:
     """Bring everything that is pending to REMOTE, also what waits for its next attempt or is held."""
     report = _sync_all(due_only=False, alone=alone, on_progress=on_progress, task_id=task_id)
     others, ours = holds.look()
-    return replace(report, recovered=_release_working({*others, *ours}, report))
+    return replace(report, recovered=_release_working({*others, *ours}, report) or report.recovered)
 
 
 def count_pending() -> int:
@@ -140,7 +140,7 @@ def _release_working(labels: Collection[str], report: Report) -> bool:
 
 def _works(label: str, report: Report) -> bool:
     if label == holds.REMOTE:
-        return bool(report.settled or report.failures) or holds.answers(conf.require_remote())
+        return bool(report.settled or report.failures) or holds.remote_works()
     model = {model_label(model): model for model in watched_models()}.get(label)
     return model is None or holds.missing(model) is None
 
@@ -163,7 +163,10 @@ def _sync_all(
         run.anybody_waits = bool(waiting) and Wait.objects.using(run.link.local).exists()
         chosen = [each for each in watched_models() if each in waiting and model_label(each) not in leaves]
         for page in _in_turn([_pages(run, model, newest, due_only=due_only) for model in _from_last(chosen)]):
-            report += run.bring_page(page, alone=alone)
+            brought = run.bring_page(page, alone=alone)
+            if brought.settled:  # all workers may go on, not only this one
+                brought = replace(brought, recovered=holds.recovered(model_label(page.model)))
+            report += brought
             if not goes_on():
                 _remember_last(page.model)
                 return run.result(report)

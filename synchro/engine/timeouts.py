@@ -6,7 +6,8 @@ They concern only connections of the engine. Settings of the project, in whateve
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from time import monotonic
 from typing import Any, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -14,15 +15,21 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 #: Seconds until a host that does not answer counts as away, and until a statement is given up.
 CONNECT = 5
 STATEMENT = 60
-#: Longer than the longest wait for a lock (of the server, or ours), whose own error says more.
-SILENCE = 90
+#: Seconds after which a server that should have given up a statement, and has not said so, counts as standing still:
+#: its machine goes on confirming whatever is sent, so that nobody else notices.
+GRACE = 30
+#: The same for a driver that knows nothing else. Longer than the longest wait for a lock (of the server, or ours),
+#: whose own error says more.
+SILENCE = STATEMENT + GRACE
 
+T = TypeVar("T")
 _Wrapper = TypeVar("_Wrapper", bound=BaseDatabaseWrapper)
 _Params = dict[str, Any]
 
 _SET_STATEMENT_TIMEOUT = (
     "SELECT set_config('statement_timeout', %s, false) WHERE current_setting('statement_timeout') = '0'"
 )
+_STATEMENT_TIMEOUT = "SELECT setting::integer FROM pg_settings WHERE name = 'statement_timeout'"
 
 
 def bounded(connection: _Wrapper) -> _Wrapper:
@@ -48,8 +55,39 @@ def _bound_postgresql(wrapper: Any) -> None:
         init_connection_state()
         with wrapper.cursor() as cursor:
             cursor.execute(_SET_STATEMENT_TIMEOUT, [f"{STATEMENT}s"])
+            cursor.execute(_STATEMENT_TIMEOUT)
+            (milliseconds,) = cursor.fetchone()
+        _bound_silence(wrapper.connection, milliseconds / 1000 + GRACE)
 
     wrapper.init_connection_state = with_statement_timeout
+
+
+def _bound_silence(connection: Any, seconds: float) -> None:
+    """Let psycopg 3 wait no longer than this for a sign of life; psycopg 2 waits where nobody can reach it."""
+    wait = getattr(type(connection), "wait", None)
+    if wait is not None:
+        connection.wait = lambda steps, **options: wait(connection, _answered(steps, connection, seconds), **options)
+
+
+def _answered(steps: Generator[Any, int, T], connection: Any, seconds: float) -> Generator[Any, int, T]:
+    """Take psycopg's steps of talking to the server, and close the connection if it is silent for too long.
+
+    Psycopg looks after its steps many times a second, also when there is nothing ready to be read or written.
+    """
+    deadline = monotonic() + seconds
+    try:
+        wanted = next(steps)
+        while True:
+            ready = yield wanted
+            if ready:
+                deadline = monotonic() + seconds
+            elif monotonic() > deadline:
+                connection.close()
+                raise connection.OperationalError("The server has not answered.")
+            wanted = steps.send(ready)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _add_params(wrapper: Any, defaults: Callable[[_Params], _Params]) -> None:

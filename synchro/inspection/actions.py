@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Iterator
 
 from django.contrib.contenttypes.models import ContentType
@@ -13,11 +14,17 @@ from synchro.conf import conf
 from synchro.lookups import among
 from synchro.models import ChangeLog, ChangeLogQuerySet
 from synchro.registry import ModelClass, is_watched, model_label
+from synchro.rows import batched
 
 logger = logging.getLogger(__name__)
 
 #: How many entries are made due, and announced, at once.
 _BATCH = 1000
+
+#: Reasons in one statement.
+_REASONS = 100
+#: After the label of a model comes the id of an object; what an awaited object waits for itself is another matter.
+_PARTICULARS = re.compile(r"^(Waits for \w+\.\w+) .*|(REMOTE's \w+\.\w+) .*?(?= has the same )|\d+", re.DOTALL)
 
 #: An entry's id, its model's content type and its object.
 Named = tuple[int, int, str]
@@ -58,10 +65,26 @@ def retry(entries: ChangeLogQuerySet) -> int:
 
 
 def retry_kinds(entries: ChangeLogQuerySet) -> int:
-    """Retry the entries, and all others of the same models that did not arrive for the same reasons."""
-    kinds = entries.stuck().order_by().values_list("content_type_id", "reason").distinct()
-    log = ChangeLog.objects.using(conf.local).stuck()
-    return sum(retry(log.filter(content_type_id=type_id, reason=reason)) for type_id, reason in list(kinds))
+    """Retry the entries, and all others of the same models that did not arrive for reasons of the same kind.
+
+    Which object a reason names, and how many, makes no difference.
+    """
+    kinds: dict[int, set[str]] = {}
+    for type_id, reason in entries.stuck().order_by().values_list("content_type_id", "reason").distinct():
+        kinds.setdefault(type_id, set()).add(_kind(reason))
+    return sum(_retry_alike(type_id, of_type) for type_id, of_type in kinds.items())
+
+
+def _retry_alike(type_id: int, kinds: Collection[str]) -> int:
+    log = ChangeLog.objects.using(conf.local).stuck().filter(content_type_id=type_id)
+    reasons = log.order_by().values_list("reason", flat=True).distinct()
+    alike = [reason for reason in reasons if _kind(reason) in kinds]
+    return sum(retry(log.filter(reason__in=some)) for some in batched(alike, _REASONS))
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without what it says of one object: ids, numbers, and for what exactly it waits."""
+    return _PARTICULARS.sub(lambda found: found[1] or found[2] or "", reason)
 
 
 def discard(entries: ChangeLogQuerySet) -> int:

@@ -167,6 +167,12 @@ class Site:
         with Redis.from_url(self.broker) as redis:
             return [json.loads(message)["headers"]["task"] for message in redis.lrange(f"{self.prefix}celery", 0, -1)]
 
+    def countdowns(self) -> list[str]:
+        """Return the names of the tasks that workers hold until their time has come."""
+        with Redis.from_url(self.broker) as redis:
+            headers = [json.loads(each)[0]["headers"] for each in redis.hvals(f"{self.prefix}unacked")]
+        return [each["task"] for each in headers if each.get("eta")]
+
     def close(self) -> None:
         """End every process and leave nothing in the broker."""
         for process in self.processes:

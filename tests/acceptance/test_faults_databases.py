@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 
+from synchro import engine
+from synchro.engine import timeouts
+from synchro.exceptions import Held
 from synchro.models import Attempt, ChangeLog
 from tests import factories
 from tests.acceptance.processes import PrivateSite, Process, wait_until
@@ -23,7 +26,7 @@ from tests.acceptance.steps import (
 )
 from tests.assertions import assert_in_step, assert_same_on_remote
 from tests.databases import Pair
-from tests.faults import ambiguous_twin
+from tests.faults import ambiguous_twin, let_probe
 from tests.shop.models import Article, Product, Twin
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
@@ -84,6 +87,7 @@ def test_remote_is_down_while_many_objects_change(private_site: PrivateSite, wor
             article.words += 1
             article.save()
         save_articles(10)
+        assert private_site.countdowns() == []
     assert not ChangeLog.objects.filter(attempts__gt=0).exists()
     assert Attempt.objects.count() < 5
     private_site.servers.remote.start()
@@ -106,6 +110,49 @@ def test_remote_stands_still_and_saving_does_not(private_site: PrivateSite, work
     deliver(private_site)
     assert_in_step(Article)
     assert_none_has_ended(workers)
+
+
+STATEMENTS: dict[str, Callable[[Any], Any]] = {
+    "query": lambda connection: connection.cursor().execute("SELECT 1"),
+    "commit": lambda connection: connection.commit(),
+    "copy": lambda connection: copy_rows(connection),
+}
+
+
+def copy_rows(connection: Any) -> None:
+    copying = "COPY pg_temp.numbers FROM STDIN"
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(copying) as copy:
+        copy.write_row([1])
+
+
+@pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
+def test_a_worker_does_not_wait_for_a_remote_that_stands_still(
+    private_site: PrivateSite, statement: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine answers for it, so that keepalives see nothing, and it does not end its statements itself."""
+    for name, seconds in (("STATEMENT", 1), ("GRACE", 1), ("CONNECT", 2)):
+        monkeypatch.setattr(timeouts, name, seconds)
+    remote = connections[private_site.pair.remote]
+    remote.close()
+    (article,) = save_articles(1)
+    engine.sync_object("shop.Article", str(article.pk))
+    article.save()
+    remote.set_autocommit(False)
+    with remote.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE numbers (number integer)")
+
+    started = time.monotonic()
+    with private_site.servers.remote.frozen():
+        with pytest.raises(OperationalError):
+            statement(remote)
+        remote.close()
+        with pytest.raises(Held):
+            engine.sync_object("shop.Article", str(article.pk))
+        assert time.monotonic() - started < 20
+
+    let_probe()
+    assert engine.sync_due().synced == 1
+    assert_same_on_remote(article)
 
 
 def test_remote_crashes_while_workers_write(private_site: PrivateSite, workers: list[Process]) -> None:

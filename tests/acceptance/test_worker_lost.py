@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from time import sleep
 
 import pytest
@@ -41,12 +43,18 @@ def run_checkpoint() -> None:
     assert publisher.publish(checkpoint, [()])
 
 
+def bring_something() -> None:
+    """Let a worker that has just been started do its first work, of which it is careful."""
+    factories.article()
+    wait_until(lambda: not pending(), "the worker has brought something")
+
+
 def test_an_object_that_kills_its_worker_is_given_up_and_stops_only_itself(site: Site) -> None:
+    worker = site.start_worker(SYNCHRO_TEST_KILLER="killer", SYNCHRO_TEST_MAX_ATTEMPTS="2")
+    bring_something()
     with transaction.atomic(using=site.pair.local):
         shipments = [factories.make(Shipment, number=number) for number in ("1", "2", "killer", "4", "5")]
     killer = shipments[2]
-
-    worker = site.start_worker(SYNCHRO_TEST_KILLER="killer", SYNCHRO_TEST_MAX_ATTEMPTS="2")
 
     wait_until(lambda: pending() == {("shipment", str(killer.pk))}, "all others arrive")
     wait_until(lambda: site.queue_length() == 0, "no message goes round and round")
@@ -68,16 +76,57 @@ def test_an_object_that_kills_its_worker_is_given_up_and_stops_only_itself(site:
     for each in (*shipments[:2], *shipments[3:], article):
         assert_same_on_remote(each)
     assert Shipment.objects.using(site.pair.remote).count() == 4
-    assert Article.objects.using(site.pair.remote).count() == 1
+    assert Article.objects.using(site.pair.remote).count() == 2
+
+
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_a_whole_worker_that_is_killed_and_started_again_gives_it_up_too(site: Site, pool: str) -> None:
+    """Where tasks have no process of their own, and Redis gives back what a killed worker had only much later."""
+    start = partial(site.start_worker, SYNCHRO_TEST_KILLER="killer", SYNCHRO_TEST_MAX_ATTEMPTS="2")
+    starts = 0
+
+    def supervise(condition: Callable[[], bool], what: str) -> None:
+        nonlocal starts
+
+        def met() -> bool:
+            nonlocal starts
+            if not any(process.is_running for process in site.processes):
+                assert starts < 10, "it goes round and round"
+                starts += 1
+                start(f"{pool}-{starts}", f"--pool={pool}", ready=False)
+            return condition()
+
+        wait_until(met, what)
+
+    with transaction.atomic(using=site.pair.local):
+        shipments = [factories.make(Shipment, number=number) for number in ("1", "2", "killer", "4", "5")]
+    killer = shipments.pop(2)
+
+    supervise(lambda: pending() == {("shipment", str(killer.pk))}, "all others arrive")
+    for _ in range(2):
+        make_due()
+        run_checkpoint()
+        attempts = entry_of(killer).attempts
+        supervise(
+            lambda known=attempts: entry_of(killer).attempts > known or not pending(),  # type: ignore[misc]
+            "it is tried again, or given up",
+        )
+
+    assert entry_of(killer).state == ChangeLog.State.FAILED
+    assert starts <= 4
+    for each in shipments:
+        assert_same_on_remote(each)
 
 
 def test_a_killer_among_many_that_have_no_task_of_their_own_is_found_by_the_checkpoint(site: Site) -> None:
+    worker = site.start_worker(SYNCHRO_TEST_KILLER="killer")
+    bring_something()
+    worker.pause()
     shipments = [factories.make(Shipment, number=f"{number}") for number in range(40)]
     killer = factories.make(Shipment, number="killer")
     shipments += [factories.make(Shipment, number=f"{number}") for number in range(40, 60)]
     site.forget_messages()
-
-    worker = site.start_worker(SYNCHRO_TEST_KILLER="killer")
+    worker.go_on()
     for _ in range(20):
         run_checkpoint()
         sleep(1)

@@ -368,6 +368,31 @@ def test_retry_of_all_of_this_kind(pair: Pair) -> None:
     assert inspection.retry_kinds(ChangeLog.objects.filter(pk=chosen.pk)) == 0
 
 
+@pytest.mark.parametrize(
+    ("chosen", "alike", "other"),
+    [
+        (
+            "Waits for shop.City 12: more than one.",
+            "Waits for shop.City 9c1f-qa: it does not arrive on REMOTE.",
+            "Waits for shop.Country 12: more than one.",
+        ),
+        (
+            "REMOTE's shop.Tag winter sale has the same title, which must be unique, and does not give it up.",
+            "REMOTE's shop.Tag 7 has the same title, which must be unique, and does not give it up.",
+            "REMOTE's shop.Tag 7 has the same slug, which must be unique, and does not give it up.",
+        ),
+        ("Rows point to it (3 shop.City).", "Rows point to it (12 shop.City).", "Rows point to it (3 shop.Club)."),
+    ],
+)
+def test_objects_and_numbers_in_the_reason_make_no_other_kind(pair: Pair, chosen: str, alike: str, other: str) -> None:
+    for reason in (chosen, alike, other):
+        entry(object_id=reason[:200], state=State.FAILED, reason=reason)
+
+    assert inspection.retry_kinds(ChangeLog.objects.filter(reason=chosen)) == 2
+
+    assert ChangeLog.objects.stuck().get().reason == other
+
+
 # Discard
 
 

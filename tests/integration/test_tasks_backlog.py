@@ -16,9 +16,11 @@ from django.utils import timezone
 
 from synchro import engine
 from synchro.models import ChangeLog, Hold
+from synchro.signals import object_synced
 from synchro_tasks import tasks
 from tests import factories
 from tests.databases import Pair
+from tests.faults import let_probe
 from tests.queries import kinds, queries
 from tests.running import Queued, run_task
 from tests.shop.models import Article, Product
@@ -66,11 +68,31 @@ def test_a_backlog_is_handed_out_in_batches_between_models(pair: Pair, queued: Q
         (
             "synchro_tasks.replicate",
             [
-                *(("shop.Article", number) for number in ("101", "201", "301", "401")),
+                *(("shop.Article", number) for number in ("201", "301", "401")),
                 *(("shop.Product", number) for number in ("101", "201")),
             ],
         )
     ]
+
+
+@override_settings(SYNCHRO_BATCH_SIZE=100)
+def test_all_workers_help_as_soon_as_remote_is_back(pair: Pair, queued: Queued) -> None:
+    """The tasks of the backlog have ended while REMOTE was away, and the checkpoint that finds it back works alone."""
+    fill(Article, 500)
+    Hold.objects.hold("", "Away.")
+    let_probe()
+    queued.clear()
+    held: list[bool] = []
+
+    def note(**kwargs: Any) -> None:
+        held.append(Hold.objects.held().exists())
+
+    object_synced.connect(note)
+    run_task("checkpoint")
+    object_synced.disconnect(note)
+
+    assert queued == [("synchro_tasks.replicate", [("shop.Article", number) for number in ("201", "301", "401")])]
+    assert held == [True, False, False, False, False]
 
 
 @override_settings(SYNCHRO_BATCH_SIZE=10)

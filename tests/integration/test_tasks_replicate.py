@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery.signals import before_task_publish
 from django.db import connections
 from django.test import override_settings
 from django.utils import timezone
@@ -29,21 +27,6 @@ from tests.queries import queries
 from tests.running import Run, run
 
 LAST_RETRY = 5
-
-
-@pytest.fixture
-def retried() -> Iterator[list[dict[str, Any]]]:
-    """The headers of the messages by which Celery retries."""
-    headers: list[dict[str, Any]] = []
-
-    def note(sender: str, headers: dict[str, Any], **kwargs: Any) -> None:
-        if headers["retries"]:
-            sent.append(headers)
-
-    sent = headers
-    before_task_publish.connect(note)
-    yield headers
-    before_task_publish.disconnect(note)
 
 
 def test_it_brings_its_object(each_vendor: Pair) -> None:
@@ -69,6 +52,7 @@ def test_it_takes_along_what_was_changed_later(pair: Pair) -> None:
 @override_settings(SYNCHRO_BATCH_SIZE=4)
 def test_it_takes_no_more_than_a_batch_along_at_once(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_SECONDS_TO_GO_ON", 0.0)
+    monkeypatch.setattr(tasks, "_unfinished", set())
     articles = [factories.article() for _ in range(6)]
     for article in articles:
         article.save()
@@ -85,6 +69,23 @@ def test_it_goes_on_where_there_are_many(pair: Pair) -> None:
 
     assert_same_on_remote(older)
     assert [entry.object_id for entry in ChangeLog.objects.pending()] == [str(product.pk)]
+
+
+@override_settings(SYNCHRO_BATCH_SIZE=4)
+def test_what_it_had_no_time_for_is_not_left_to_the_end_of_the_queue(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The messages that come next are of objects that it has taken along."""
+    monkeypatch.setattr(tasks, "_unfinished", set())
+    articles = [factories.article() for _ in range(10)]
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks, "_SECONDS_TO_GO_ON", 0.0)
+        assert run("shop.Article", str(articles[0].pk)).result.startswith("4 synced")
+
+    assert run("shop.Article", str(articles[1].pk)).result.startswith("6 synced")
+
+    factories.article()
+    assert run("shop.Article", str(articles[2].pk)).result.startswith("0 synced"), "that was all"
 
 
 @override_settings(SYNCHRO_BATCH_SIZE=4)

@@ -6,19 +6,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from celery.signals import worker_init
 from django.db.models.signals import pre_save
 from django.test import override_settings
 from django.utils import timezone
 
 from synchro import engine
 from synchro.engine import record
-from synchro.models import Attempt, ChangeLog
+from synchro.models import Attempt, ChangeLog, Option
 from synchro_tasks import lost
 from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote
 from tests.databases import Pair
 from tests.faults import ambiguous_twin
-from tests.running import run, run_task
+from tests.running import Queued, run, run_task
 from tests.shop.models import Article
 
 PAST = timedelta(hours=-1)
@@ -50,6 +51,7 @@ def test_what_is_delivered_again_is_brought_one_by_one_and_leaves_no_trace(each_
     assert ended.result == "3 synced, 0 skipped, 0 failed"
     assert seen == [(3, 1, 1), (2, 1, 1), (1, 1, 1)], "each attempt is counted before it is made"
     assert Attempt.objects.count() == 0
+    assert set(ChangeLog.objects.values_list("attempts", "next_attempt_at", "reason")) == {(0, None, "")}
     assert_in_step(Article)
 
 
@@ -113,22 +115,42 @@ def test_it_stops_after_some_seconds(pair: Pair, monkeypatch: pytest.MonkeyPatch
     assert engine.sync_object("shop.Article", str(articles[0].pk), alone=True).synced == 1
 
 
-def test_the_first_task_of_a_process_that_replaces_another_one_is_careful(pair: Pair) -> None:
+def test_the_first_work_of_a_new_process_is_done_with_care(pair: Pair) -> None:
     class AnyTask:
         class request:  # noqa: N801
             delivery_info: dict[str, Any] = {}
 
     task: Any = AnyTask()
-    assert not lost.is_suspected(task)
-    lost._note_replacement()
-    assert not lost.is_suspected(task), "a child that is made before the worker is ready is one of the first"
+    assert not lost.is_suspected(task), "this is no worker"
     try:
-        lost._note_running()
-        lost._note_replacement()
+        worker_init.send(sender=None)
         assert lost.is_suspected(task)
         assert run("shop.Article", "1").result == "0 synced, 0 skipped, 0 failed"
+        run_task("checkpoint")
         assert lost.is_suspected(task), "there was nothing to do"
         run("shop.Article", str(factories.article().pk))
         assert not lost.is_suspected(task)
     finally:
-        lost._is_running = lost._replaces_another = False
+        lost.survived()
+
+
+def test_a_checkpoint_after_one_that_was_killed_is_done_with_care(pair: Pair, queued: Queued) -> None:
+    seen: list[int] = []
+    factories.article()
+    Option.objects.create(key="checkpoint", value=f"{timezone.now() + PAST:%Y-%m-%dT%H:%M:%S.%f}+00:00 somebody")
+
+    def look(using: str, **kwargs: Any) -> None:
+        if using == pair.remote:
+            seen.append(ChangeLog.objects.filter(reason=ChangeLog.WORKER_LOST).count())
+
+    queued.clear()
+    pre_save.connect(look, sender=Article)
+    try:
+        run_task("checkpoint")
+        factories.article()
+        run_task("checkpoint")
+    finally:
+        pre_save.disconnect(look, sender=Article)
+
+    assert seen == [1, 0], "the second one follows one that has ended"
+    assert_nothing_pending()

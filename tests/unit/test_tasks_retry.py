@@ -59,19 +59,9 @@ def test_what_does_not_pass_by_itself_is_not_retried(error: Exception, retries: 
     assert decide(error, retries) == Decision(Action.FAIL)
 
 
-@pytest.mark.parametrize(
-    ("is_new", "retries", "action"),
-    [
-        (True, 0, Action.RETRY),
-        (False, 0, Action.LEAVE),
-        (False, 1, Action.RETRY),
-        (True, MOST_RETRIES - 1, Action.RETRY),
-        (True, MOST_RETRIES, Action.LEAVE),
-        (False, MOST_RETRIES, Action.LEAVE),
-    ],
-)
-def test_of_those_who_find_something_held_the_first_one_tries_again(is_new: bool, retries: int, action: Action) -> None:
-    assert decide(Held(is_new=is_new), retries).action is action
+@pytest.mark.parametrize("retries", [0, 1, MOST_RETRIES])
+def test_nothing_waits_in_the_broker_for_what_is_held_back(retries: int) -> None:
+    assert decide(Held(), retries) == Decision(Action.LEAVE)
 
 
 @pytest.mark.parametrize(("retries", "longest"), [(0, 2), (1, 4), (2, 8), (3, 16), (4, 30)])
