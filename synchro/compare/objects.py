@@ -14,7 +14,7 @@ from django.db.models import IntegerField, QuerySet
 from synchro.compare.columns import Columns
 from synchro.compare.report import Value
 from synchro.engine.link import Link
-from synchro.engine.members import differing
+from synchro.engine.members import differing_members
 from synchro.engine.relations import Target, Translation, translate
 from synchro.engine.resolve import find, references
 from synchro.keys import pk_from_text, pk_to_text
@@ -178,7 +178,7 @@ class Comparer:
 
     def _compare_members(self, local_pks: Mapping[str, Any], pks: Mapping[str, Any], compared: Compared) -> None:
         owners = {each: local_pks[each] for each in pks}
-        for each, relations in differing(self.link, self.model, owners, pks).items():
+        for each, relations in differing_members(self.link, self.model, owners, pks).items():
             compared.members[each] = [
                 Value(name, *(", ".join(sorted(map(str, members))) for members in sides))
                 for name, sides in relations.items()

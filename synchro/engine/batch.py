@@ -39,7 +39,7 @@ from synchro.engine.resolve import Found, find, find_deleted
 from synchro.engine.steps import Outcome, Step, Taken
 from synchro.engine.temporary import temporary
 from synchro.engine.uniques import make_way
-from synchro.engine.values import Checks, checked, point_parents, refusal, restore_json_null
+from synchro.engine.values import Checks, checked, differing_fields, point_parents, refusal, restore_json_null
 from synchro.exceptions import CounterpartTaken, HeldByRemoteRows, KeyOfAnother
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import among, pk_among
@@ -508,7 +508,7 @@ class _Batch:
         closed = self._closed()
         owners = {each: pk for each, pk in self.found.pks.items() if each not in closed and self._needs_members(each)}
         local = {each: pk_from_text(self.model, each) for each in owners}
-        changes, missing = plan_members(self.link, self.model, local, owners, self.outcome.references)
+        changes = plan_members(self.link, self.model, local, owners, self.outcome.references)
         differing: set[Any] = set().union(*(change.differing() for change in changes))
         claims = {
             each: self._claim(each, pk, conflicts.MEMBERS)
@@ -520,7 +520,9 @@ class _Batch:
         left = {owners[each] for each in verdicts.lost.keys() | verdicts.settled}
         for change in changes:
             self.outcome.progress |= write_members(self.link, change.without(left))
-        self.outcome.blocked |= {each: targets for each, targets in missing.items() if owners[each] not in left}
+            for each, targets in change.lacking.items():
+                if owners[each] not in left:
+                    self.outcome.blocked.setdefault(each, set()).update(targets)
 
     def _needs_members(self, object_id: str) -> bool:
         entries = self.entries.get(object_id, ())
@@ -581,7 +583,7 @@ class _Batch:
         for each, values in translate(self.link, self.model, losers).values.items():
             for name, value in values.items():
                 setattr(losers[each], name, value)
-        for each, names in conflicts.differences(self.link, self.model, losers, self.found.pks).items():
+        for each, names in differing_fields(self.link, self.model, losers, self.found.pks).items():
             ids, reason = self.outcome.lost[each]
             self.outcome.lost[each] = ids, conflicts.with_fields(reason, names)
 
@@ -589,7 +591,7 @@ class _Batch:
         """Return the fields in which REMOTE's changes will be overwritten."""
         beaten = {each for each, _, _ in self.beaten}
         instances = {each: instance for each, instance in self.plan.updates.items() if each in beaten}
-        return conflicts.differences(self.link, self.model, instances, self.found.pks)
+        return differing_fields(self.link, self.model, instances, self.found.pks)
 
     def _overrule(self, overwritten: Mapping[str, list[str]]) -> None:
         """Settle those changes of REMOTE that LOCAL's newer changes have overwritten."""

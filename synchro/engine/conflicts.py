@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import Max, Model, QuerySet
+from django.db.models import Max, QuerySet
 from django.utils.translation import gettext
 
 from synchro.engine.link import Link, peer_of
@@ -26,7 +26,7 @@ from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import pk_among
 from synchro.models import ChangeLog, ChangeRow
 from synchro.prepared import ask
-from synchro.registry import ModelClass, own_fields, skipped_fields
+from synchro.registry import ModelClass
 
 Action = ChangeLog.Action
 
@@ -162,25 +162,6 @@ def claim_needed(link: Link, model: ModelClass, dates: Mapping[str, datetime]) -
             for pk in living.values_list("pk", flat=True)
         ]
     )
-
-
-def differences(
-    link: Link, model: ModelClass, instances: Mapping[str, Model], remote_pks: Mapping[str, Any]
-) -> dict[str, list[str]]:
-    """Return the names of the fields in which instances, with REMOTE's foreign keys, differ from REMOTE's rows."""
-    pks = {each: remote_pks[each] for each in instances if each in remote_pks}
-    if not pks:
-        return {}
-    found = model._base_manager.using(link.remote).filter(pk_among(model, pks.values()))
-    theirs = {row.pk: row for row in found}
-    fields = [each for each in own_fields(model) if not each.primary_key and each.name not in skipped_fields(model)]
-    return {
-        each: [
-            str(one.name) for one in fields if getattr(instances[each], one.attname) != getattr(theirs[pk], one.attname)
-        ]
-        for each, pk in pks.items()
-        if pk in theirs
-    }
 
 
 def with_fields(reason: str, names: Iterable[str]) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import AutoField, JSONField, Model, Value
-from django.db.models.fields.files import FieldFile
+from django.db.models import AutoField, Model
 
 from synchro.conf import conf
 from synchro.engine.link import Link, open_link
-from synchro.engine.members import differing_relations
+from synchro.engine.members import differing_members
 from synchro.engine.relations import Target, translate
 from synchro.engine.resolve import find
-from synchro.engine.values import restore_json_null
+from synchro.engine.values import differs, plain, restore_json_null
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.registry import ModelClass, model_label, skipped_fields
 
@@ -64,7 +62,8 @@ def compare_object(model: ModelClass, object_id: str) -> Comparison:
     copy = model._base_manager.using(link.remote).filter(pk=remote_pk).first()
     if instance is None or copy is None:
         return Comparison(instance is not None, pk_to_text(model, remote_pk) if copy else None)
-    relations = map(FieldDifference, differing_relations(link, model, (object_id, instance.pk), remote_pk))
+    members = differing_members(link, model, {object_id: instance.pk}, {object_id: remote_pk})
+    relations = map(FieldDifference, members.get(object_id, ()))
     differences = (*_fields(link, object_id, instance, copy), *relations)
     return Comparison(True, pk_to_text(model, remote_pk), differences)
 
@@ -74,21 +73,18 @@ def _fields(link: Link, object_id: str, instance: Model, copy: Model) -> Iterato
     restore_json_null(link.local, model, [instance])
     restore_json_null(link.remote, model, [copy])
     translation = translate(link, model, {object_id: instance})
-    translated = translation.values.get(object_id, {})
+    for name, key in translation.values.get(object_id, {}).items():
+        setattr(instance, name, key)
     missing = translation.missing.get(object_id, {})
     skipped = skipped_fields(model)
     for field in model._meta.concrete_fields:
         if field.name in skipped or field.generated or isinstance(field, AutoField):
             continue
-        value = getattr(instance, field.attname)
-        if field.attname in translated:
-            value = field.to_python(translated[field.attname])  # a generic foreign key may hold a number as text
-        here = _plain(field, value)
-        there = _plain(field, getattr(copy, field.attname))
+        here, there = (_shown(field.name, plain(field, getattr(each, field.attname))) for each in (instance, copy))
         if field.attname in missing:
-            yield FieldDifference(field.name, _name(missing[field.attname]), _shown(field.name, there))
-        elif here != there:
-            yield FieldDifference(field.name, _shown(field.name, here), _shown(field.name, there))
+            yield FieldDifference(field.name, _name(missing[field.attname]), there)
+        elif differs(field, instance, copy):
+            yield FieldDifference(field.name, here, there)
 
 
 def _name(target: Target) -> str:
@@ -101,16 +97,3 @@ def _shown(name: str, value: Any) -> str:
         return HIDDEN
     text = repr(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def _plain(field: Any, value: Any) -> Any:
-    """Return a value that is equal to another vendor's if a person would say so."""
-    if isinstance(value, Value):
-        return "JSON null"
-    if isinstance(field, JSONField) and value is not None:
-        return json.dumps(value, sort_keys=True, default=str)
-    if isinstance(value, memoryview | bytearray):
-        return bytes(value)
-    if isinstance(value, float) and value != value:
-        return "NaN"
-    return value.name if isinstance(value, FieldFile) else value

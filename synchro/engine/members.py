@@ -34,9 +34,11 @@ class MembersChange:
     relation: ManyToMany
     present: Mapping[Pair, Any]
     wanted: set[Pair]
+    #: Members that REMOTE does not have itself, by the object id of their owner.
+    lacking: Mapping[str, set[Target]]
 
     def differing(self) -> set[Any]:
-        """Return the owners whose sets differ."""
+        """Return the owners, by REMOTE's key, whose sets differ as far as REMOTE has their members."""
         return {owner for owner, _ in self.wanted.symmetric_difference(self.present)}
 
     def without(self, owners: Collection[Any]) -> MembersChange:
@@ -45,6 +47,7 @@ class MembersChange:
             self.relation,
             {pair: pk for pair, pk in self.present.items() if pair[0] not in owners},
             {pair for pair in self.wanted if pair[0] not in owners},
+            self.lacking,
         )
 
 
@@ -54,25 +57,20 @@ def plan_members(
     local_pks: Mapping[str, Any],
     remote_pks: Mapping[str, Any],
     references: dict[ModelClass, dict[str, str]],
-) -> tuple[list[MembersChange], dict[str, set[Target]]]:
-    """Compare the owners' sets on both sides, for all relations that the model owns.
+) -> list[MembersChange]:
+    """Compare the owners' sets on both sides, for all relations that the model owns; what is lacking can come later.
 
     Args:
         local_pks: the owners' primary keys on LOCAL, by object id.
         remote_pks: their counterparts'.
         references: takes the members' counterparts that LOCAL had to look for.
-
-    Returns:
-        What is to be written, and the members that REMOTE lacks by owner (the rest of the set can be written).
     """
-    missing: dict[str, set[Target]] = {}
     changes = []
     for relation in many_to_many_of(model) if remote_pks else ():
         wanted, lacking = _wanted(link, relation, local_pks, remote_pks, references)
-        for each, targets in lacking.items():
-            missing.setdefault(each, set()).update(targets)
-        changes.append(MembersChange(relation, _links(link.remote, relation, remote_pks.values()), wanted))
-    return changes, missing
+        present = _links(link.remote, relation, remote_pks.values())
+        changes.append(MembersChange(relation, present, wanted, lacking))
+    return changes
 
 
 def write_members(link: Link, change: MembersChange) -> bool:
@@ -80,17 +78,7 @@ def write_members(link: Link, change: MembersChange) -> bool:
     return _write(link, change.relation, change.present, change.wanted)
 
 
-def differing_relations(link: Link, model: ModelClass, owner: tuple[str, Any], remote_pk: Any) -> list[str]:
-    """Return the through tables in which REMOTE has other members of one owner (object id and LOCAL key) than LOCAL."""
-    different = []
-    for relation in many_to_many_of(model):
-        wanted, lacking = _wanted(link, relation, dict([owner]), {owner[0]: remote_pk}, {})
-        if lacking or wanted != _links(link.remote, relation, [remote_pk]).keys():
-            different.append(relation.through._meta.object_name or "")
-    return different
-
-
-def differing(
+def differing_members(
     link: Link, model: ModelClass, local_pks: Mapping[str, Any], remote_pks: Mapping[str, Any]
 ) -> dict[str, dict[str, tuple[set[Any], set[Any]]]]:
     """Return the owners whose sets are not equal: by relation the members that each side has alone.
@@ -99,17 +87,15 @@ def differing(
     """
     found: dict[str, dict[str, tuple[set[Any], set[Any]]]] = {}
     owners = {pk: each for each, pk in remote_pks.items()}
-    for relation in many_to_many_of(model) if remote_pks else ():
-        wanted, lacking = _wanted(link, relation, local_pks, remote_pks, {})
-        present = _links(link.remote, relation, remote_pks.values()).keys()
+    for change in plan_members(link, model, local_pks, remote_pks, {}):
         only: dict[str, tuple[set[Any], set[Any]]] = {}
-        for side, pairs in enumerate((wanted - present, present - wanted)):
+        for side, pairs in enumerate((change.wanted - change.present.keys(), change.present.keys() - change.wanted)):
             for owner, member in pairs:
                 only.setdefault(owners[owner], (set(), set()))[side].add(member)
-        for each, targets in lacking.items():
+        for each, targets in change.lacking.items():
             only.setdefault(each, (set(), set()))[0].update(object_id for _, object_id in targets)
         for each, sides in only.items():
-            found.setdefault(each, {})[relation.name] = sides
+            found.setdefault(each, {})[change.relation.name] = sides
     return found
 
 

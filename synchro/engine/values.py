@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -33,6 +33,7 @@ from django.contrib.contenttypes.fields import GenericForeignKey
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, IntegrityError, connections, models
 from django.db.models import Field, JSONField, Model, Value
+from django.db.models.fields.files import FieldFile
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -358,6 +359,42 @@ def _jsonb_leaf(value: Any) -> str | None:
 
 
 # JSON's null, parents
+
+
+def differing_fields(
+    link: Link, model: ModelClass, instances: Mapping[str, Model], remote_pks: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Return the names of the fields in which instances, with REMOTE's foreign keys, differ from REMOTE's rows."""
+    pks = {each: remote_pks[each] for each in instances if each in remote_pks}
+    if not pks:
+        return {}
+    theirs = {row.pk: row for row in model._base_manager.using(link.remote).filter(pk_among(model, pks.values()))}
+    restore_json_null(link.remote, model, theirs.values())
+    fields = [each for each in own_fields(model) if not each.primary_key and each.name not in skipped_fields(model)]
+    return {
+        each: [str(field.name) for field in fields if differs(field, instances[each], theirs[pk])]
+        for each, pk in pks.items()
+        if pk in theirs
+    }
+
+
+def differs(field: Field[Any, Any], ours: Model, theirs: Model) -> bool:
+    """Tell whether two objects, of whichever vendors, have different values of a field as a person would say."""
+    here, there = (plain(field, getattr(each, field.attname)) for each in (ours, theirs))
+    return bool(here != there)
+
+
+def plain(field: Field[Any, Any], value: Any) -> Any:
+    """Return a value that is equal to another vendor's if a person would say so."""
+    if isinstance(value, Value):
+        return "JSON null"
+    if isinstance(field, JSONField) and value is not None:
+        return json.dumps(value, sort_keys=True, default=str)
+    if isinstance(value, memoryview | bytearray):
+        return bytes(value)
+    if isinstance(value, float) and value != value:
+        return "NaN"
+    return value.name if isinstance(value, FieldFile) else value
 
 
 def restore_json_null(using: str, model: ModelClass, instances: Collection[Any]) -> None:

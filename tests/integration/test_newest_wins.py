@@ -6,15 +6,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db.models import Model
+from django.db.models import JSONField, Model, Value
 
-from synchro import engine
+from synchro import engine, touch
 from synchro.models import ChangeLog, Reference
 from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote, counterpart, logged
 from tests.databases import Pair
 from tests.roads import ROADS, Road, sync
 from tests.shop.models import Article, Employee, Person, Playlist, Product, Tag
+from tests.values.models import Filled
 
 
 def change_on_remote(pair: Pair, copy: Model, **values: Any) -> None:
@@ -27,6 +28,19 @@ def change_on_remote(pair: Pair, copy: Model, **values: Any) -> None:
 
 def newest_entry(using: str) -> ChangeLog:
     return ChangeLog.objects.using(using).latest("pk")
+
+
+def test_a_value_that_looks_different_is_not_lost(pair: Pair) -> None:
+    """Both sides have the JSON value null, which an instance that was read does not tell from NULL."""
+    ours = factories.make(Filled, json=Value(None, JSONField()))
+    sync()
+    Filled.objects.filter(pk=ours.pk).update(text="ours")
+    touch(Filled.objects.all())
+    change_on_remote(pair, counterpart(ours), text="theirs", json=Value(None, JSONField()))
+
+    sync()
+
+    assert newest_entry(pair.local).reason.endswith("Lost here: text.")
 
 
 @pytest.mark.parametrize("bring", ROADS)
