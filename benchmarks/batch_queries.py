@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 from benchmarks.databases import LOCAL, REMOTE, empty
 from benchmarks.dispatching import without_dispatch
@@ -17,8 +17,8 @@ from synchro import engine
 from synchro.models import ChangeLog
 
 _SMALL, _LARGE = 10, 500
-#: Statements that frame a part of a transaction.
-_FRAME = ("SAVEPOINT", "RELEASE")
+#: Statements that frame a transaction or a part of one.
+_FRAME = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
 
 Bring = Callable[[], object]
 #: Statements on LOCAL and on REMOTE.
@@ -77,21 +77,15 @@ def _bring_first() -> object:
 
 
 def _count(bring: Bring) -> Counts:
-    here: list[str] = []
-    there: list[str] = []
     with ExitStack() as stack:
-        for alias, sent in ((LOCAL, here), (REMOTE, there)):
-            stack.enter_context(connections[alias].execute_wrapper(partial(_note, sent)))
+        for alias in (LOCAL, REMOTE):
+            connections[alias].queries_log.clear()  # Django keeps the last 9,000 statements
+        sent = [stack.enter_context(CaptureQueriesContext(connections[alias])) for alias in (LOCAL, REMOTE)]
         bring()
     if engine.count_pending():
         raise AssertionError("Not everything has arrived.")
-    return len(here), len(there)
-
-
-def _note(sent: list[str], execute: Callable[..., object], sql: str, *arguments: object) -> object:
-    if not sql.startswith(_FRAME):
-        sent.append(sql)
-    return execute(sql, *arguments)
+    here, there = (sum(not query["sql"].startswith(_FRAME) for query in each.captured_queries) for each in sent)
+    return here, there
 
 
 def _goals(rows: list[dict[str, Cell]]) -> Iterator[Goal]:

@@ -87,7 +87,7 @@ def test_values_arrive_or_are_refused_by_name(every_pair: Pair) -> None:
 
     # Making an example smaller would take minutes, and the assertions name what differs.
     @settings(
-        max_examples=15, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+        max_examples=25, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )
     @given(CHANGES)
     def check(changes: list[Change]) -> None:
