@@ -13,21 +13,25 @@ import django
 #: Each is a module of this package with a function ``measure``.
 MEASUREMENTS = (
     *("catch_up", "latency", "burst", "request_save", "pending_queries", "batch_queries"),
-    *("by_kind", "compare", "publishing", "delivery_faults", "poison"),
+    *("by_kind", "compare", "initial_load", "publishing", "delivery_faults", "poison"),
 )
+#: Says something only of many rows, which takes long: --rows 10000000.
+BY_NAME = ("compare_size",)
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure how fast synchro is here.")
-    parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(MEASUREMENTS)}; all of them without")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"{', '.join(MEASUREMENTS)}: all of them without; {', '.join(BY_NAME)}"
+    )
     parser.add_argument("--rows", type=int, default=20_000, help="rows of the catch-up; the rest is in proportion")
     parser.add_argument("--repeat", type=int, default=3, help="how often to measure; the medians are shown")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE", help="where all figures go")
     arguments = parser.parse_args()
-    if unknown := [name for name in arguments.names if name not in MEASUREMENTS]:
-        parser.error(f"there is no measurement {unknown[0]!r}; there are {', '.join(MEASUREMENTS)}")
+    if unknown := [name for name in arguments.names if name not in MEASUREMENTS + BY_NAME]:
+        parser.error(f"there is no measurement {unknown[0]!r}; there are {', '.join(MEASUREMENTS + BY_NAME)}")
     if arguments.rows < 100 or arguments.repeat < 1:
         parser.error("--rows must be at least 100, and --repeat at least 1")
     return arguments

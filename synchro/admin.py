@@ -20,6 +20,7 @@ from django.core.paginator import Paginator
 from django.db import connections, transaction
 from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.functional import cached_property
@@ -32,7 +33,7 @@ from synchro import audit, inspection
 from synchro.conf import conf
 from synchro.exceptions import SettingError, SynchroError
 from synchro.lookups import distinct_values
-from synchro.models import Attempt, ChangeLog, ChangeLogQuerySet, Reference
+from synchro.models import Attempt, ChangeLog, ChangeLogQuerySet, Comparison, Reference
 from synchro.registry import model_label, watched_model, watched_models
 
 _EMPTY = "-"
@@ -103,7 +104,23 @@ class BoundedPaginator(Paginator):
         return self.count >= _LISTED
 
 
-class ObjectRowAdmin(admin.ModelAdmin):
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Nobody changes a row."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Rows are written by synchro only."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Rows are written by synchro only."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Rows are deleted by synchro only."""
+        return False
+
+
+class ObjectRowAdmin(ReadOnlyAdmin):
     """What the lists have in common: read only, on LOCAL, newest first, and nothing that grows with the table."""
 
     change_list_template = "synchro/list.html"
@@ -134,18 +151,6 @@ class ObjectRowAdmin(admin.ModelAdmin):
         """Name every model, without which no index helps to find an object id."""
         types = ContentType.objects.using(queryset.db).values_list("pk", flat=True)
         return queryset.filter(content_type_id__in=list(types))
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Rows are written by synchro only."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Rows are written by synchro only."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Rows are deleted by synchro only."""
-        return False
 
     @admin.display(description=_("date"))
     def moment(self, row: Any) -> str:
@@ -405,3 +410,45 @@ class ReferenceAdmin(ObjectRowAdmin):
         """Name every model and every peer."""
         peers = distinct_values(Reference.objects.using(queryset.db).all(), "peer")
         return super().indexed(queryset).filter(peer__in=list(peers))
+
+
+@admin.register(Comparison)
+class ComparisonAdmin(ReadOnlyAdmin):
+    """The last comparisons: what was asked, how far they are, and what they found."""
+
+    ordering = ("-id",)
+    sortable_by = ()
+    show_full_result_count = False
+    list_display = ("started_at", "kind", "state", "compared", "differences", "repaired", "error")
+    fields = ("started_at", "updated_at", "kind", "request", "state", "report", "error")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Read LOCAL, whatever the routers say."""
+        return super().get_queryset(request).using(conf.local).defer("scan")
+
+    @admin.display(description=_("kind"))
+    def kind(self, row: Comparison) -> str:
+        """Return whether differences were repaired."""
+        return gettext("Compared") if row.is_dry_run else gettext("Compared and repaired")
+
+    @admin.display(description=_("compared"))
+    def compared(self, row: Comparison) -> int:
+        """Return how many objects have been compared."""
+        return row.compared
+
+    @admin.display(description=_("different"))
+    def differences(self, row: Comparison) -> int:
+        """Return how many objects differ."""
+        return row.differences
+
+    @admin.display(description=_("repaired"))
+    def repaired(self, row: Comparison) -> int:
+        """Return how many objects have been repaired."""
+        return row.repaired
+
+    @admin.display(description=_("numbers"))
+    def report(self, row: Comparison) -> str:
+        """Return the numbers of all models."""
+        return format_html(
+            "<table>{}</table>", render_to_string("synchro/includes/numbers.html", {"rows": row.tallies})
+        )

@@ -651,6 +651,8 @@ class Comparison(models.Model):
     tallies = models.JSONField(_("numbers"), default=list)
     #: Up to which primary key the last model has been compared.
     position = models.TextField(_("position"), blank=True, default="")
+    #: How far the checksums of the last model are, and what they have found so far.
+    scan = models.JSONField(_("checksums"), null=True, default=None)
     #: Who is at work: whoever takes a comparison over writes a new name here, and the one before ends.
     holder = models.CharField(_("holder"), max_length=32, blank=True, default="")
     error = models.TextField(_("error"), blank=True, default="")
@@ -658,7 +660,7 @@ class Comparison(models.Model):
     objects = ComparisonQuerySet.as_manager()
 
     class Meta:
-        default_permissions = ()
+        default_permissions = ("view",)
         verbose_name = _("comparison")
         verbose_name_plural = _("comparisons")
 
@@ -681,6 +683,16 @@ class Comparison(models.Model):
         """How many objects have been compared."""
         return sum(each["compared"] for each in self.tallies)
 
+    @property
+    def differences(self) -> int:
+        """How many objects differ, whether they were repaired or not."""
+        return sum(each[name] for each in self.tallies for name in ("missing", "different", "deleted", "extra"))
+
+    @property
+    def repaired(self) -> int:
+        """How many objects have been repaired."""
+        return sum(each["repaired"] for each in self.tallies)
+
     def start(self) -> None:
         """Become the one that works on it."""
         self.holder = uuid.uuid4().hex
@@ -689,11 +701,19 @@ class Comparison(models.Model):
         self.save(using=self._state.db)
 
     def keep(
-        self, tallies: list[dict[str, Any]], position: str, *, state: int = State.RUNNING, error: str = ""
+        self,
+        tallies: list[dict[str, Any]],
+        position: str,
+        scan: dict[str, Any] | None,
+        *,
+        state: int = State.RUNNING,
+        error: str = "",
     ) -> bool:
         """Keep how far it is; False where somebody else has taken it over."""
         own = Comparison.objects.using(self._state.db).filter(pk=self.pk, holder=self.holder)
         changed = {"tallies": tallies, "position": position, "state": state, "error": error}
+        if scan != self.scan:  # it may be large
+            changed["scan"] = self.scan = scan
         return own.update(updated_at=timezone.now(), **changed) == 1
 
 

@@ -24,6 +24,7 @@ from synchro.models import Attempt, ChangeLog
 from synchro.registry import watched_model
 from synchro_tasks import lost, publisher
 from synchro_tasks.lease import Lease, lease
+from synchro_tasks.progress import Progress
 from synchro_tasks.retry import Action, decide
 
 logger = logging.getLogger(__name__)
@@ -143,7 +144,8 @@ def synchronize(self: Task[Any, Any], full: bool = False, request: dict[str, Any
 
 def _compare(task: Task[Any, Any], request: dict[str, Any]) -> str:
     with _errors_explained(task):
-        tallies = compare.run(compare.Request.from_plain(request), task_id=_id(task))
+        watcher = Progress(task) if _is_in_worker(task) else None
+        tallies = compare.run(compare.Request.from_plain(request), watcher=watcher, task_id=_id(task))
     names = ("compared", "differences", "repaired", "failed", "skipped")
     summary = ", ".join(f"{sum(getattr(tally, name) for tally in tallies)} {name}" for name in names)
     bad = next((tally for tally in tallies if tally.is_bad), None)

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from django.contrib.contenttypes.fields import GenericForeignKey
-from django.db import connections
 from django.db.models import IntegerField, QuerySet
 
-from synchro.compare.columns import Columns
+from synchro.compare.columns import Columns, write_alike
 from synchro.compare.report import Value
 from synchro.engine.link import Link
 from synchro.engine.members import differing_members
@@ -62,36 +60,29 @@ class Comparer:
         self.link = link
         self.model = model
         self.columns = Columns(model)
-        self._says_alike = _say_moments_alike(link)
+        self._can_glance = write_alike(link.local, link.remote)
         self._has_numbers = _is_number(model)
         self.text: Callable[[Any], str] = str if self._has_numbers else lambda pk: pk_to_text(model, pk)
         self._pk: Callable[[str], Any] = int if self._has_numbers else lambda text: pk_from_text(model, text)
-        self._keys = [each.attname for each in self.columns.fields if each.remote_field is not None]
-        generic = [each for each in model._meta.private_fields if isinstance(each, GenericForeignKey)]
-        self._generic = [each.fk_field for each in generic if each.fk_field in self.columns.names]
         self._has_members = bool(many_to_many_of(model))
 
     def read(self, object_ids: Iterable[str]) -> dict[Any, Row]:
         """Return LOCAL's rows of the objects in full."""
-        return self._read(object_ids, as_text=False)
+        return self._read(object_ids, glance=False)
 
     def screen_some(self, object_ids: Iterable[str]) -> dict[Any, Row]:
         """Return LOCAL's rows of the objects as they are compared the first time."""
-        return self._read(object_ids, as_text=self._says_alike)
-
-    def _read(self, object_ids: Iterable[str], *, as_text: bool) -> dict[Any, Row]:
-        pks = set(map(self._pk, object_ids))
-        return {pk: row for pk, row in self._rows(self.link.local, pks, as_text=as_text).items() if pk in pks}
+        return self._read(object_ids, glance=self._can_glance)
 
     def screen(self, objects: QuerySet[Any]) -> dict[Any, Row]:
         """Return LOCAL's rows as they are compared the first time."""
-        return self.columns.read(objects, as_text=self._says_alike)
+        return self.columns.glance(objects) if self._can_glance else self.columns.read(objects)
 
     def compare(self, rows: Mapping[Any, Row], *, carefully: bool = False) -> Compared:
         """Compare LOCAL's rows with their counterparts.
 
         Args:
-            carefully: as a second look at rows that were read in full: values are told as they are, and REMOTE's
+            carefully: as a second look at rows that were read in full: it is told which values differ, and REMOTE's
                 mirrors are asked first, as the engine does under its lock.
         """
         compared = Compared()
@@ -99,21 +90,30 @@ class Comparer:
         pks, theirs = self._counterparts(ours, compared, carefully=carefully)
         compared.missing = [each for each in ours if each not in pks]
         expected = self._expected({each: row for each, row in ours.items() if each in pks}, compared, carefully)
+        glance = self._can_glance and not carefully
         for each, row in expected.items():
             other = theirs[pks[each]]
-            if numbers := self.columns.differing(row, other):
+            if glance:
+                if row != other:
+                    compared.rows[each] = []
+            elif numbers := self.columns.differing(row, other):
                 compared.rows[each] = [self._value(number, row, other) for number in numbers]
         if self._has_members:
             self._compare_members({self.text(pk): pk for pk in rows}, pks, compared)
         return compared
 
-    def _rows(self, using: str, pks: Iterable[Any], *, as_text: bool = False) -> dict[Any, Row]:
+    def _read(self, object_ids: Iterable[str], *, glance: bool) -> dict[Any, Row]:
+        pks = set(map(self._pk, object_ids))
+        return {pk: row for pk, row in self._rows(self.link.local, pks, glance=glance).items() if pk in pks}
+
+    def _rows(self, using: str, pks: Iterable[Any], *, glance: bool) -> dict[Any, Row]:
         """Return the rows with these keys, and maybe others between them."""
         keys = list(pks)
         rows = self.model._base_manager.using(using).order_by("pk")
+        read = self.columns.glance if glance else self.columns.read
         if self._has_numbers and len(keys) > 1 and (high := max(keys)) - (low := min(keys)) < _DENSE * len(keys):
-            return self.columns.read(rows.filter(pk__gte=low, pk__lte=high), as_text=as_text)
-        return self.columns.read(rows.filter(pk_among(self.model, keys)), as_text=as_text)
+            return read(rows.filter(pk__gte=low, pk__lte=high))
+        return read(rows.filter(pk_among(self.model, keys)))
 
     def _counterparts(
         self, ours: Mapping[str, Row], compared: Compared, *, carefully: bool
@@ -122,8 +122,8 @@ class Comparer:
         known = {} if carefully else references(self.link, self.model, list(ours))
         compared.keys = known
         candidates = {each: self._pk(key) for each, key in known.items()}
-        as_text = self._says_alike and not carefully
-        theirs = self._rows(self.link.remote, candidates.values(), as_text=as_text) if candidates else {}
+        glance = self._can_glance and not carefully
+        theirs = self._rows(self.link.remote, candidates.values(), glance=glance) if candidates else {}
         pks = {each: pk for each, pk in candidates.items() if pk in theirs}
         if rest := [each for each in ours if each not in pks]:
             found = find(self.link, self.model, rest)
@@ -132,15 +132,15 @@ class Comparer:
             if new:
                 compared.unremembered[self.model] = list(new)
             if found.pks:
-                theirs |= self._rows(self.link.remote, found.pks.values(), as_text=as_text)
+                theirs |= self._rows(self.link.remote, found.pks.values(), glance=glance)
             pks |= {each: pk for each, pk in found.pks.items() if pk in theirs}
         return pks, theirs
 
     def _expected(self, rows: dict[str, Row], compared: Compared, carefully: bool) -> dict[str, Row]:
         """Return the rows as REMOTE should have them: its own keys for foreign keys."""
-        if not (self._keys or self._generic) or not rows:
+        if not (self.columns.keys or self.columns.generic_keys) or not rows:
             return rows
-        instances: Any = {each: _Instance(**self.columns.named(row)) for each, row in rows.items()}
+        instances: Any = {each: _Instance(**self.columns.first(row)) for each, row in rows.items()}
         translation = translate(self.link, self.model, instances)
         for model, keys in translation.discovered.items():
             compared.unremembered.setdefault(model, []).extend(keys)
@@ -148,13 +148,13 @@ class Comparer:
         return {each: self._translated(each, row, translation, gone) for each, row in rows.items()}
 
     def _translated(self, object_id: str, row: Row, translation: Translation, gone: set[Target]) -> Row:
-        values = self.columns.named(row)
+        values = self.columns.first(row)
         found = translation.values.get(object_id, {})
         missing = translation.missing.get(object_id, {})
-        for name in self._keys:
+        for name in self.columns.keys:
             if values[name] is not None:
                 values[name] = found.get(name, NotOnRemote(f"{name} {values[name]}"))
-        for name in self._generic:
+        for name in self.columns.generic_keys:
             if name in found:
                 values[name] = self.model._meta.get_field(name).to_python(found[name])  # type: ignore[union-attr]
         for name, target in missing.items():
@@ -205,12 +205,6 @@ class _Anything:
 
 
 _ANYTHING = _Anything()
-
-
-def _say_moments_alike(link: Link) -> bool:
-    """Tell whether both databases write the same moment with the same text."""
-    pair = connections[link.local], connections[link.remote]
-    return all(each.vendor == "postgresql" for each in pair) and len({each.timezone_name for each in pair}) == 1
 
 
 def _is_number(model: ModelClass) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from django.db import Error as AnyDatabaseError
@@ -19,6 +21,8 @@ from synchro.compare.confirm import Confirmed, Logs, confirm
 from synchro.compare.objects import Comparer
 from synchro.compare.report import Difference, Kind, Tally, Value
 from synchro.compare.request import Request, chosen_models
+from synchro.compare.statistics import Statistics
+from synchro.compare.threads import produced, see_the_same
 from synchro.conf import conf
 from synchro.engine.adopt import adopt
 from synchro.engine.errors import describe, is_outage
@@ -35,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 #: Surplus rows that are remembered until it is known whether so many may be deleted; more are looked for again.
 _REMEMBERED = 50_000
+#: How often it is kept how far checksums are, and of how many groups at most that are not the same so far.
+_SECONDS_BETWEEN_SCANS = 2.0
+_KEPT_GROUPS = 20_000
 #: So many suspected rows are compared by themselves even where those are most of the model's.
 _ALWAYS_SUSPECTED = 1000
 
@@ -89,6 +96,7 @@ def run(
         record.start()
     work = _Run(link, request, record, watcher or Watcher(), Pace(batch_size or conf.batch_size, sleep), task_id)
     with work.kept():
+        work.repair_logged()
         for model in models:
             work.compare(model)
         work.repair_rest()
@@ -106,12 +114,17 @@ class _Run:
     task_id: str
     tallies: list[Tally] = field(default_factory=list)
     position: str = ""
+    #: How far the checksums of the last model are; None where it has none.
+    scan: dict[str, Any] | None = None
+    statistics: Statistics = field(init=False)
     #: Objects that were not repaired at once: deletes, and what the last of all repairs may cure.
     waiting: dict[ModelClass, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tallies = [Tally(**each) for each in self.record.tallies]
         self.position = self.record.position
+        self.scan = self.record.scan
+        self.statistics = Statistics(self.link)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -121,9 +134,9 @@ class _Run:
         except BaseException as error:
             interrupted = Comparison.State.INTERRUPTED
             message = str(error) if isinstance(error, SynchroError) else describe(error)
-            self.record.keep(self._numbers(), self.position, state=interrupted, error=message)
+            self.record.keep(self._numbers(), self.position, self.scan, state=interrupted, error=message)
             raise
-        self.record.keep(self._numbers(), "", state=Comparison.State.FINISHED)
+        self.record.keep(self._numbers(), "", None, state=Comparison.State.FINISHED)
 
     def compare(self, model: ModelClass) -> None:
         """Compare one model. What cannot be compared fails alone."""
@@ -142,7 +155,7 @@ class _Run:
             logger.warning("model not compared model=%s error=%s", tally.model, tally.error)
         finally:
             tally.seconds = before + time.monotonic() - started
-        self.position, tally.is_finished = "", True
+        self.position, self.scan, tally.is_finished = "", None, True
         self.keep()
 
     def keep(self) -> None:
@@ -151,13 +164,18 @@ class _Run:
         Raises:
             SynchroError: another process has taken it over.
         """
-        if not self.record.keep(self._numbers(), self.position):
+        if not self.record.keep(self._numbers(), self.position, self.scan):
             raise SynchroError(_("Another process has taken over this comparison, and goes on with it."))
 
     def rest(self) -> None:
         """Leave the databases to others for a moment."""
         if self.pace.sleep:
             time.sleep(self.pace.sleep)
+
+    def repair_logged(self) -> None:
+        """Bring what an interrupted run has logged: what is pending would be left out."""
+        if not self.request.dry_run and any(tally.logged for tally in self.tallies):
+            engine.sync_pending(task_id=self.task_id)
 
     def repair_rest(self) -> None:
         """Bring what is left, above all the deletes, which must know of each other; and count what remains."""
@@ -195,6 +213,8 @@ class _Model:
     model: ModelClass
     tally: Tally
     objects: Any
+    #: Objects whose repair is logged, and which wait until they are enough for a batch.
+    logged: list[str] = field(default_factory=list)
     comparer: Comparer = field(init=False)
     logs: Logs = field(init=False)
 
@@ -207,7 +227,9 @@ class _Model:
         if self.run.request.is_narrow:
             self._compare_objects()
             return
-        plan = None if self.run.position else digests.plan(self.run.link, self.model)
+        plan = digests.plan(self.run.link, self.model) if self.run.scan or not self.run.position else None
+        if plan is None and self.run.scan:  # there were checksums when the last run was interrupted
+            self._begin_anew()
         if plan is None or not self._compare_suspects(plan):
             self._compare_objects()
             rows = self.model._base_manager.using(self.run.link.remote).all()
@@ -218,40 +240,66 @@ class _Model:
     # Both sides by checksums
 
     def _compare_suspects(self, plan: digests.Plan) -> bool:
-        """Compare one by one only what checksums cannot vouch for; False where that is nearly everything."""
-        found = digests.suspects(plan, sleep=self.run.pace.sleep, on_rows=self._advance)
-        if len(found.buckets) << digests.SHIFT > max(found.total, _ALWAYS_SUSPECTED):
-            self.run.watcher.advance(-found.total)
+        """Compare one by one only what checksums cannot vouch for; False where that is most of it."""
+        if not self.run.scan:
+            self._begin_anew()
+        scan = digests.Scan.from_plain(self.run.scan) if self.run.scan else digests.Scan()
+        if not scan.is_complete:
+            self._scan(plan, scan)
+        if scan.suspected > max(scan.total // 2, _ALWAYS_SUSPECTED):
+            self.run.watcher.advance(-scan.total)
+            self._begin_anew()
             return False
-        self.tally.skipped = 0
-        if self.run.request.dry_run:
-            self.tally.missing = self.tally.different = 0
-        groups = list(batched(found.buckets, max(self.run.pace.batch_size >> digests.SHIFT, 1)))
-        for object_ids in self._suspected(plan, found, groups):
+        groups = list(batched(sorted(scan.balance), max(self.run.pace.batch_size >> digests.SHIFT, 1)))
+        for object_ids, position in self._suspected(plan, scan, groups):
             if rows := self.comparer.screen_some(object_ids):
-                self.compare_rows(rows)
+                self.compare_rows(rows, position=position if self.run.scan else "")
                 self.run.rest()
+        self._repair()
         known = self.tally.missing + self.tally.different + self.tally.skipped
-        self.tally.compared, self.tally.equal = found.total, max(found.total - known, 0)
+        self.tally.compared, self.tally.equal = scan.total, max(scan.total - known, 0)
         # Where both sides have as many rows and each of LOCAL's has its counterpart, none is left over.
-        if not found.is_balanced or found.unreferenced or self.tally.missing or self.tally.skipped:
+        if not scan.is_balanced or scan.unreferenced or self.tally.missing or self.tally.skipped:
             self._compare_surplus(lambda: map(self._remote_keys, groups))
         return True
 
-    def _advance(self, count: int) -> None:
-        self.run.watcher.advance(count)
+    def _begin_anew(self) -> None:
+        """Forget what an interrupted run has counted, but not what it has repaired."""
+        self.run.position, self.run.scan = "", None
+        self.tally.compared = self.tally.equal = self.tally.skipped = 0
+        if self.run.request.dry_run:
+            self.tally.missing = self.tally.different = 0
+
+    def _scan(self, plan: digests.Plan, scan: digests.Scan) -> None:
+        """Read both sides, and keep from time to time how far that is."""
+        kept = time.monotonic()
+        with closing(digests.read(plan, scan, sleep=self.run.pace.sleep)) as counts:
+            for count in counts:
+                self.tally.compared = scan.total
+                self.run.watcher.advance(count)
+                if len(scan.balance) <= _KEPT_GROUPS and time.monotonic() - kept >= _SECONDS_BETWEEN_SCANS:
+                    self.run.scan = scan.as_plain()
+                    kept = time.monotonic()
+                self.run.keep()
+        self.run.scan = scan.as_plain() if len(scan.balance) <= _KEPT_GROUPS else None
         self.run.keep()
 
     def _suspected(
-        self, plan: digests.Plan, found: digests.Suspects, groups: list[list[int]]
-    ) -> Iterator[Iterable[str]]:
-        """Yield the LOCAL objects to compare one by one, in batches."""
-        for low, high in found.unreferenced:
-            for pks in plan.unreferenced(low, high, self.run.pace.batch_size):
-                yield map(str, pks)
-        for buckets in groups:
+        self, plan: digests.Plan, scan: digests.Scan, groups: list[list[int]]
+    ) -> Iterator[tuple[Iterable[str], str]]:
+        """Yield the LOCAL objects to compare one by one, in batches, with the position after each of them."""
+        done = json.loads(self.run.position or "[0, null, 0]")
+        for number, (low, high) in enumerate(scan.unreferenced[done[0] :], done[0]):
+            begin = done[1] if number == done[0] and done[1] is not None else low
+            for pks in plan.unreferenced(begin, high, self.run.pace.batch_size):
+                yield map(str, pks), json.dumps([number, pks[-1] + 1, 0])
+        self._repair()  # they may be met again in the groups
+        for number, buckets in enumerate(groups[done[2] :], done[2] + 1):
             keys = list(map(str, _keys(buckets)))
-            yield remembering(self.run.link, self.model, keys) if plan.is_mapped else keys
+            # Objects without a reference have had their turn.
+            known = plan.is_mapped or scan.unreferenced
+            object_ids = remembering(self.run.link, self.model, keys) if known else keys
+            yield object_ids, json.dumps([len(scan.unreferenced), None, number])
 
     def _remote_keys(self, buckets: list[int]) -> list[Any]:
         rows = self.model._base_manager.using(self.run.link.remote)
@@ -260,16 +308,23 @@ class _Model:
     # LOCAL's objects
 
     def _compare_objects(self) -> None:
-        while rows := self._next_rows():
-            self.compare_rows(rows, position=self.comparer.text(list(rows)[-1]))
-            self.run.watcher.advance(len(rows))
-            self.run.rest()
+        read = self._pages_of_objects
+        if see_the_same(self.run.link.local):
+            read = partial(produced, self._pages_of_objects, ahead=1)
+        with closing(read()) as pages:
+            for rows in pages:
+                self.compare_rows(rows, position=self.comparer.text(list(rows)[-1]))
+                self.run.watcher.advance(len(rows))
+                self.run.rest()
+        self._repair()
 
-    def _next_rows(self) -> dict[Any, Any]:
-        objects = self.objects
-        if self.run.position:
-            objects = objects.filter(pk__gt=pk_from_text(self.model, self.run.position))
-        return self.comparer.screen(objects.order_by("pk")[: self.run.pace.batch_size])
+    def _pages_of_objects(self) -> Generator[dict[Any, Any]]:
+        objects = self.objects.order_by("pk")
+        last = pk_from_text(self.model, self.run.position) if self.run.position else None
+        size = self.run.pace.batch_size
+        while rows := self.comparer.screen((objects if last is None else objects.filter(pk__gt=last))[:size]):
+            yield rows
+            last = list(rows)[-1]
 
     def compare_rows(self, rows: dict[Any, Any], *, position: str = "") -> None:
         """Compare some objects, log what differs, and bring it to REMOTE."""
@@ -278,14 +333,29 @@ class _Model:
             for model, object_ids in compared.unremembered.items():
                 for batch in batched(dict.fromkeys(object_ids), conf.batch_size):
                     adopt(self.run.link, model, batch)
+                    self.run.statistics.note(len(batch))
         confirmed = confirm(self.comparer, self.logs, compared) if compared.differing else Confirmed()
-        self._count(rows, confirmed)
-        with transaction.atomic(using=self.run.link.local):
+        with self._wholly(), transaction.atomic(using=self.run.link.local):
+            self._count(rows, confirmed)
             logged = [] if self.run.request.dry_run else repair.log_objects(self.run.link, self.model, confirmed)
             self.tally.logged += len(logged)
             self.run.position = position
             self.run.keep()
-        self._repair(logged)
+        self.logged += logged
+        if len(self.logged) >= conf.batch_size:
+            self._repair()
+
+    @contextmanager
+    def _wholly(self) -> Iterator[None]:
+        """Leave the numbers and the position as they were if anything interrupts the block: it is done again then."""
+        position, numbers = self.run.position, asdict(self.tally)
+        try:
+            yield
+        except BaseException:
+            self.run.position = position
+            for name, value in numbers.items():
+                setattr(self.tally, name, value)
+            raise
 
     def _count(self, rows: Collection[Any], confirmed: Confirmed) -> None:
         found = confirmed.compared
@@ -302,10 +372,13 @@ class _Model:
         for each in dict.fromkeys([*found.rows, *found.members]):
             self._tell(Kind.DIFFERENT, each, (*found.rows.get(each, ()), *found.members.get(each, ())))
 
-    def _repair(self, object_ids: list[str]) -> None:
+    def _repair(self) -> None:
+        """Bring what was logged, in batches that are worth it."""
+        object_ids, self.logged = self.logged, []
         if not object_ids:
             return
         report = engine.sync_objects(self.model, object_ids, task_id=self.run.task_id)
+        self.run.statistics.note(len(object_ids))
         own = set(object_ids)
         failed = {each.object_id for each in report.failures if each.model == self.tally.model} & own
         self.run.waiting.setdefault(self.model, set()).update(failed)

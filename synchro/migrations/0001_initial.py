@@ -61,13 +61,14 @@ class Migration(migrations.Migration):
                 ("updated_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="updated at")),
                 ("tallies", models.JSONField(default=list, verbose_name="numbers")),
                 ("position", models.TextField(blank=True, default="", verbose_name="position")),
+                ("scan", models.JSONField(default=None, null=True, verbose_name="checksums")),
                 ("holder", models.CharField(blank=True, default="", max_length=32, verbose_name="holder")),
                 ("error", models.TextField(blank=True, default="", verbose_name="error")),
             ],
             options={
                 "verbose_name": "comparison",
                 "verbose_name_plural": "comparisons",
-                "default_permissions": (),
+                "default_permissions": ("view",),
             },
         ),
         migrations.CreateModel(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import socket
 from contextlib import closing
@@ -13,8 +14,9 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
+from synchro import compare
 from tests import factories
 from tests.acceptance.processes import PATIENCE, Process, Site, wait_until
 from tests.acceptance.steps import remote_held_up, wait_until_a_worker_writes, waiting_backends
@@ -108,3 +110,26 @@ def test_what_flower_tells(site: Site) -> None:
     flower.process.stop()
     again = start(site)
     assert again.task("shop.Twin", failed.pk)["state"] == "FAILURE"
+
+
+def test_the_progress_of_a_comparison(site: Site) -> None:
+    """Flower shows which model is compared and how far it is, and what was found at the end."""
+    for _ in range(3):
+        factories.article()
+    site.start_worker()
+    flower = start(site)
+    flower.wait_for("shop.Article", factories.article().pk, "SUCCESS")
+    path = "/api/tasks?taskname=synchro_tasks.synchronize"
+
+    def shown() -> dict[str, Any]:
+        return next(iter(flower.get(path).values()), {})
+
+    with transaction.atomic(using=site.pair.remote):
+        with connections[site.pair.remote].cursor() as cursor:
+            cursor.execute("LOCK TABLE shop_article")  # nobody reads it now
+        compare.queue(compare.Request(models=("shop.Article", "shop.City"), dry_run=True))
+        wait_until(lambda: shown().get("state") == "PROGRESS", "the comparison is shown")
+        assert re.fullmatch(r"'?shop.Article: [04] of 4 compared'?", shown()["result"])
+
+    wait_until(lambda: shown()["state"] == "SUCCESS", "the comparison has ended")
+    assert "4 compared, 0 differences" in shown()["result"]

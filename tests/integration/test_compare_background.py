@@ -13,6 +13,7 @@ from synchro.exceptions import SynchroError, TransientError
 from synchro.models import Comparison
 from synchro.signals import comparison_requested
 from synchro_tasks import dispatch, publisher
+from synchro_tasks.progress import Progress
 from tests import factories
 from tests.assertions import assert_same_on_remote
 from tests.celery_app import app
@@ -93,3 +94,56 @@ def test_the_request_is_looked_at_first(sqlite_pair: Pair) -> None:
         queue(Request(models=("nothing",)))
     with override_settings(SYNCHRO_REMOTE=None), pytest.raises(SynchroError, match="SYNCHRO_REMOTE"):
         queue(Request())
+
+
+class Monitor:
+    """Takes the events of a task."""
+
+    name = "synchro_tasks.synchronize"
+
+    def __init__(self) -> None:
+        self.results: list[str] = []
+        self.broker_is_away = False
+
+    def send_event(self, kind: str, *, result: str, **options: Any) -> None:
+        if self.broker_is_away:
+            raise OSError("Connection refused")
+        self.results.append(result)
+
+
+def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monitor = Monitor()
+    watcher = Progress(monitor)  # type: ignore[arg-type]
+
+    watcher.begin("shop.City", 100, 10)
+    watcher.advance(5)
+    monkeypatch.setattr("synchro_tasks.progress._SECONDS", 0)
+    watcher.begin("shop.Tag", 7, 0)
+    watcher.advance(3)
+    monitor.broker_is_away = True
+    watcher.advance(1)
+    monitor.broker_is_away = False
+    watcher.advance(1)
+
+    assert monitor.results == [
+        "shop.City: 10 of 100 compared",
+        "shop.Tag: 0 of 7 compared",
+        "shop.Tag: 3 of 7 compared",
+    ]
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_list_of_comparisons(sqlite_pair: Pair) -> None:
+    unlogged()
+    queue(Request())
+    comparison = Comparison.objects.get()
+    viewer, other = staff("view_comparison"), staff("view_changelog")
+
+    page = viewer.get("/admin/synchro/comparison/").content.decode()
+    assert "Compared and repaired" in page
+    details = viewer.get(f"/admin/synchro/comparison/{comparison.pk}/change/").content.decode()
+    assert "shop.Article 1 0 1 0 0 1 0 0" in re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", details))
+    assert 'name="_save"' not in details
+    assert viewer.post(f"/admin/synchro/comparison/{comparison.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert viewer.get("/admin/synchro/comparison/add/").status_code == 403
+    assert other.get("/admin/synchro/comparison/").status_code == 403

@@ -48,7 +48,7 @@ class Command(BaseCommand):
             "adopt-pks": "Take REMOTE rows with the same automatic primary key for the copies: REMOTE began as a dump.",
             "restart": "Begin anew instead of going on where the last run was interrupted.",
             "no-progress": "Show no progress bars.",
-            "background": "Let a Celery worker do it; the admin shows its progress.",
+            "background": "Let a Celery worker do it; the admin and Flower show its progress.",
         }
         for name, help_text in flags.items():
             full.add_argument(f"--{name}", action="store_true", help=help_text)
