@@ -9,6 +9,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import CompositePrimaryKey, F, Model, Q, QuerySet
 from django.db.models.lookups import In
 
+#: From so many values on, composing an array as one text pays.
+_MANY = 10
+
 
 class Among(In):
     """``filter(among('pk', values))`` is ``filter(pk__in=values)``, on PostgreSQL with one array for all parameters.
@@ -41,7 +44,9 @@ def among(name: str, values: Iterable[Any]) -> Among:
 
 
 def _array(values: list[Any]) -> Any:
-    """Return an array for PostgreSQL: text and numbers, the usual keys, as a literal, which costs drivers much less."""
+    """Return an array for PostgreSQL: many texts or numbers, the usual keys, as a literal, which costs drivers less."""
+    if len(values) < _MANY:
+        return values
     kinds = set(map(type, values))
     if kinds == {int}:
         return f"{{{','.join(map(str, values))}}}"
