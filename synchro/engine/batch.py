@@ -7,7 +7,7 @@ the same result.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -16,13 +16,12 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connections, transaction
 from django.db.models import Model, QuerySet
 from django.db.models.signals import post_save, pre_save
-from django.utils.translation import gettext
 
 from synchro.conf import conf
-from synchro.engine import conflicts, locks
+from synchro.engine import locks
 from synchro.engine.acknowledge import acknowledge
 from synchro.engine.apply import Plan, goes_together, is_listened, release, update, write
-from synchro.engine.conflicts import Change, Claim, Verdicts
+from synchro.engine.contest import Contest
 from synchro.engine.link import Link, one_process, remote_transaction
 from synchro.engine.members import plan_members, write_members
 from synchro.engine.relations import (
@@ -39,7 +38,7 @@ from synchro.engine.resolve import Found, find, find_deleted
 from synchro.engine.steps import Outcome, Step, Taken
 from synchro.engine.temporary import temporary
 from synchro.engine.uniques import make_way
-from synchro.engine.values import Checks, checked, differing_fields, point_parents, refusal, restore_json_null
+from synchro.engine.values import Checks, checked, point_parents, refusal, restore_json_null
 from synchro.exceptions import CounterpartTaken, HeldByRemoteRows, KeyOfAnother
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import among, pk_among
@@ -117,13 +116,7 @@ class _Batch:
         self.later: dict[str, Mapping[str, Target]] = {}
         #: What must be looked at in the values, by field.
         self.checks: Checks = []
-        #: Objects that REMOTE keeps, or has deleted, as a whole; and those whose row it keeps but not the members.
-        self.left: set[str] = set()
-        self.rows_left: set[str] = set()
-        #: REMOTE's entries that LOCAL's changes overrule when they have been written.
-        self.beaten: list[tuple[str, Claim, int]] = []
-        #: REMOTE's changes that LOCAL's changes have lost against, by REMOTE's primary key: they are to come here.
-        self.asked_for: dict[Any, Change] = {}
+        self.contest = Contest(link, step.model, self.entries, outcome)
 
     def prepare(self) -> None:
         """Decide what is to be written, from what is read under the lock."""
@@ -133,7 +126,7 @@ class _Batch:
 
     def read(self) -> None:
         """Take the entries, and only then read the objects' newest state."""
-        self.entries = _take(self.link, self.model, self.step.ids)
+        self.entries |= _take(self.link, self.model, self.step.ids)
         wanted = self.step.ids if self.step.wanted else self.entries
         pks = [pk_from_text(self.model, each) for each in wanted]
         rows_read = self.model._base_manager.using(self.link.local).filter(pk_among(self.model, pks))
@@ -153,13 +146,13 @@ class _Batch:
         self.found.mirrored |= found.mirrored
         self.found.strangers |= found.strangers
         self.outcome.failures |= found.problems
-        self._judge(found, deleted, deleted=True)
-        counterparts = {each: pk for each, pk in found.pks.items() if each not in self.left}
+        self.contest.judge_rows(found, deleted, deleted=True)
+        counterparts = {each: pk for each, pk in found.pks.items() if each not in self.contest.left}
         held = self._held(counterparts)
         if self.step.breaks_cycle:
             self._let_go({each: counterparts[each] for each in held & self.outcome.blocked.keys()})
         for each in deleted:
-            if each in self.outcome.failures or each in self.left or each in held:
+            if each in self.outcome.failures or each in self.contest.left or each in held:
                 continue
             if each in counterparts:
                 self.plan.deletes[each] = counterparts[each]
@@ -278,8 +271,8 @@ class _Batch:
         self.outcome.failures |= found.problems
         self.outcome.failures |= {each: KeyOfAnother() for each in found.missing(found.strangers)}
         self._refuse_taken(found.taken)
-        self._judge(found, copies)
-        self._tell_what_is_lost(copies)
+        self.contest.judge_rows(found, copies)
+        self.contest.tell_what_is_lost(copies, self.found.pks)
         self.checks = checked(self.link, self.model)
         closed = self._closed()
         chosen = {each: instance for each, instance in copies.items() if each not in closed and self._needs_row(each)}
@@ -321,7 +314,7 @@ class _Batch:
         """Whether the row itself is to be written; entries of relations alone do not touch a row that REMOTE has."""
         if object_id not in self.found.pks:
             return True
-        if object_id in self.rows_left:
+        if object_id in self.contest.rows_left:
             return False
         return any(entry.action != Action.M2M for entry in self.entries.get(object_id, ()))
 
@@ -428,7 +421,7 @@ class _Batch:
 
     def write(self) -> None:
         """Carry out the plan, remember the counterparts, and bring the members of relations."""
-        overwritten = self._overwritten()
+        overwritten = self.contest.overwritten(self.plan, self.found.pks)
         parked: set[str] = set()
         if self.step.makes_way:
             parked, taken = make_way(self.link, self.model, self.plan)
@@ -453,9 +446,7 @@ class _Batch:
             if each not in closed:
                 self._arrive(each)
         self._note_reborn()
-        self._overrule(overwritten)
-        if self.asked_for:
-            conflicts.ask_for(self.link, self.model, self.asked_for)
+        self.contest.settle(self.plan, overwritten)
 
     def _note_reborn(self) -> None:
         """Note the objects that REMOTE had and deleted, and with them their places in relations."""
@@ -510,14 +501,8 @@ class _Batch:
         local = {each: pk_from_text(self.model, each) for each in owners}
         changes = plan_members(self.link, self.model, local, owners, self.outcome.references)
         differing: set[Any] = set().union(*(change.differing() for change in changes))
-        claims = {
-            each: self._claim(each, pk, conflicts.MEMBERS)
-            for each, pk in owners.items()
-            if pk in differing and each not in self.plan.inserts
-        }
-        verdicts = conflicts.judge(self.link, self.model, claims)
-        self._take_verdicts(claims, verdicts)
-        left = {owners[each] for each in verdicts.lost.keys() | verdicts.settled}
+        contested = {each: pk for each, pk in owners.items() if pk in differing and each not in self.plan.inserts}
+        left = {owners[each] for each in self.contest.judge_members(contested)}
         for change in changes:
             self.outcome.progress |= write_members(self.link, change.without(left))
             for each, targets in change.lacking.items():
@@ -530,89 +515,10 @@ class _Batch:
         told = any(entry.action in (Action.M2M, Action.ADD) for entry in entries)
         return told or bool(entries and object_id in self.plan.inserts)
 
-    # Newest wins
-
-    def _judge(self, found: Found, object_ids: Iterable[str], *, deleted: bool = False) -> None:
-        """Set aside rows that REMOTE changed, or deleted, later than LOCAL."""
-        known = {each: pk_from_text(self.model, text) for each, text in found.remembered().items()} | found.pks
-        claims = {
-            each: claim
-            for each in object_ids
-            if each in known and each not in self.outcome.failures and each not in self.outcome.blocked
-            if (claim := self._row_claim(each, known[each], exists=each in found.pks, deleted=deleted))
-        }
-        self._take_verdicts(claims, conflicts.judge(self.link, self.model, claims))
-
-    def _row_claim(self, object_id: str, pk: Any, *, exists: bool, deleted: bool) -> Claim | None:
-        """Return the claim for the row: of all entries where they make or remove it, else of those about it."""
-        claim = self._claim(object_id, pk, conflicts.ROW if exists and not deleted else conflicts.EVERYTHING)
-        return claim if claim.ids or not exists else None
-
-    def _claim(self, object_id: str, pk: Any, actions: frozenset[Action]) -> Claim:
-        entries = [entry for entry in self.entries.get(object_id, ()) if entry.action in actions]
-        date = max((entry.date for entry in entries), default=None)
-        return Claim(pk, actions, date, tuple(entry.id for entry in entries))
-
-    def _take_verdicts(self, claims: Mapping[str, Claim], verdicts: Verdicts) -> None:
-        self.left |= verdicts.settled | verdicts.unclaimed.keys()
-        self.outcome.again |= verdicts.settled | verdicts.unclaimed.keys()
-        self.outcome.needed |= {each: change.date for each, change in verdicts.unclaimed.items()}
-        for each, change in verdicts.lost.items():
-            self._lose(each, claims[each], change)
-            if verdicts.two_way and change.action != Action.DELETE:
-                self.asked_for[claims[each].pk] = change
-        self.beaten += [(each, claims[each], up_to) for each, up_to in verdicts.beaten.items()]
-
-    def _lose(self, object_id: str, claim: Claim, change: Change) -> None:
-        if claim.actions == conflicts.ROW:
-            self.rows_left.add(object_id)
-        elif claim.actions == conflicts.EVERYTHING:
-            self.left.add(object_id)
-        ids, reason = self.outcome.lost.get(object_id, ([], ""))
-        # The row of an added object has arrived, or has lost by itself, when its members lose.
-        added = {entry.id for entry in self.entries[object_id] if entry.action == Action.ADD}
-        own = [each for each in claim.ids if claim.actions != conflicts.MEMBERS or each not in added]
-        if own:
-            self.outcome.lost[object_id] = [*ids, *own], f"{reason} {change.reason}".strip()
-
-    def _tell_what_is_lost(self, copies: Mapping[str, Model]) -> None:
-        """Add the fields to the reasons of those changes that lose against a row of REMOTE."""
-        losers = {each: copies[each] for each in self.rows_left}
-        if not losers:
-            return
-        for each, values in translate(self.link, self.model, losers).values.items():
-            for name, value in values.items():
-                setattr(losers[each], name, value)
-        for each, names in differing_fields(self.link, self.model, losers, self.found.pks).items():
-            ids, reason = self.outcome.lost[each]
-            self.outcome.lost[each] = ids, conflicts.with_fields(reason, names)
-
-    def _overwritten(self) -> dict[str, list[str]]:
-        """Return the fields in which REMOTE's changes will be overwritten."""
-        beaten = {each for each, _, _ in self.beaten}
-        instances = {each: instance for each, instance in self.plan.updates.items() if each in beaten}
-        return differing_fields(self.link, self.model, instances, self.found.pks)
-
-    def _overrule(self, overwritten: Mapping[str, list[str]]) -> None:
-        """Settle those changes of REMOTE that LOCAL's newer changes have overwritten."""
-        for each, claim, up_to in self.beaten:
-            if each in self.outcome.arrived:
-                names = () if claim.actions == conflicts.MEMBERS else overwritten.get(each, ())
-                reason = conflicts.with_fields(self._reason_for_remote(each, claim), names)
-                conflicts.overrule(self.link, self.model, claim, up_to=up_to, reason=reason)
-
-    def _reason_for_remote(self, object_id: str, claim: Claim) -> str:
-        """Return why REMOTE's change lost, as REMOTE's own project sees it: LOCAL is its REMOTE."""
-        if claim.date is None:
-            return gettext("REMOTE still needs the object.")
-        if object_id in self.plan.deletes:
-            return Change(Action.DELETE, claim.date).reason
-        return Change(Action.M2M if claim.actions == conflicts.MEMBERS else Action.CHANGE, claim.date).reason
-
     def _closed(self) -> set[str]:
         """The objects that this round does not bring, or not as a whole."""
         outcome = self.outcome
-        return {*outcome.failures, *self.left, *outcome.blocked, *outcome.absent}
+        return {*outcome.failures, *self.contest.left, *outcome.blocked, *outcome.absent}
 
     def _arrive(self, object_id: str) -> None:
         lost, _ = self.outcome.lost.get(object_id, ([], ""))

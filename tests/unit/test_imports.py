@@ -32,8 +32,8 @@ OUTSIDE: dict[str, set[str]] = {
 }
 # The engine's own road, seen from its end: each module imports from those before it.
 ENGINE = (
-    *("errors", "timeouts", "link", "locks", "conflicts", "natural", "resolve", "relations", "steps"),
-    *("apply", "members", "values", "temporary", "uniques", "acknowledge", "copies", "batch", "adopt", "holds"),
+    *("errors", "timeouts", "link", "locks", "conflicts", "natural", "resolve", "relations", "steps", "apply"),
+    *("members", "values", "contest", "temporary", "uniques", "acknowledge", "copies", "batch", "adopt", "holds"),
     *("record", "report", "run", "sync", "difference"),
 )
 # Libraries that make something nicer where they are installed.
