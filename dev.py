@@ -24,6 +24,8 @@ from devtools.processes import Child, Failure, Processes, Stopped, say
 from devtools.servers import FAST, answers, free_port, start_postgres, start_redis
 
 EXAMPLE = ROOT / "example"
+#: Each test mostly waits for a server: two at a time use two processors well. A file's tests share databases.
+IN_PARALLEL = ("--numprocesses=2", "--dist=loadfile")
 #: Groups of packages in pyproject.toml.
 NEEDS = {"test": ["test", "demo"], "chaos": ["test"], "lint": ["test", "lint"], "bench": ["bench"]}
 
@@ -173,7 +175,7 @@ def main() -> int:
             if arguments.command == "demo":
                 return demo(processes, check=arguments.check, sqlite=arguments.sqlite, cities=arguments.cities)
             if arguments.command == "test":
-                return with_servers(processes, "pytest", *rest, settings=FAST)
+                return with_servers(processes, "pytest", *IN_PARALLEL, *rest, settings=FAST)
             if arguments.command == "chaos":
                 return run(processes, "tests.chaos", *rest)  # it starts servers that it may stop and kill
             return with_servers(processes, "benchmarks", *rest)

@@ -87,7 +87,9 @@ def replicate(self: Task[Any, Any], model_label: str, pk: str) -> str:
         return str(error)
     if not report.is_empty:
         lost.survived()
-    if not alone:
+    if alone:
+        _queue_rest(self, model_label, report)
+    else:
         report += _go_on(self, model_label, report)
     _queue_woken(self, report)
     _queue_held(self, report)
@@ -203,6 +205,12 @@ def _go_on(task: Task[Any, Any], label: str, last: engine.Report) -> engine.Repo
         _close_broken_connections(task)
         logger.warning("backlog left to other tasks model=%s error=%s", label, _explain(error))
     return more
+
+
+def _queue_rest(task: Task[Any, Any], label: str, report: engine.Report) -> None:
+    """Queue what could not be brought one by one in time: this task may have been the only one for it."""
+    if report.settled and _is_in_worker(task) and (pk := engine.next_due(label)) is not None:
+        publisher.publish(replicate, [(label, pk)])
 
 
 def _catch_up(task: Task[Any, Any], own: Lease) -> engine.Report:

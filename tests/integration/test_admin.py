@@ -175,6 +175,7 @@ def test_own_permissions_exist(sqlite_pair: Pair) -> None:
     assert {each.codename for each in own} == {
         "view_changelog",
         "view_attempt",
+        "view_comparison",
         "view_reference",
         "synchronize",
         "reset",

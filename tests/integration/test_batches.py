@@ -191,7 +191,7 @@ def _noting(parents: list[Any], remote: str) -> Callable[..., None]:
 @pytest.fixture
 def poison(each_vendor: Pair) -> Slot:
     """A batch of 50, one of which REMOTE refuses because a row of its own has the same unique label."""
-    factories.slot(label="s3cr3t 'label'", position=10_000, reserve=None, column=9, using=each_vendor.remote)
+    factories.slot(label="s3cr3t 'label'", position=-1, reserve=None, column=9, using=each_vendor.remote)
     for _ in range(25):
         factories.slot()
     bad = factories.slot(label="s3cr3t 'label'")

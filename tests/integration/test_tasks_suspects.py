@@ -115,6 +115,22 @@ def test_it_stops_after_some_seconds(pair: Pair, monkeypatch: pytest.MonkeyPatch
     assert engine.sync_object("shop.Article", str(articles[0].pk), alone=True).synced == 1
 
 
+def test_what_there_was_no_time_for_is_queued(pair: Pair, queued: Queued, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message may stand for a large transaction, and no checkpoint may ever come."""
+    articles = [factories.article() for _ in range(3)]
+    queued.clear()
+    monkeypatch.setattr("synchro.engine.run._SECONDS_ALONE", 0.0)
+    moments = iter(range(100))
+    monkeypatch.setattr("synchro.engine.run.monotonic", lambda: next(moments) // 2)
+
+    run("shop.Article", str(articles[0].pk), redelivered=True)
+
+    assert queued == [("synchro_tasks.replicate", [("shop.Article", str(articles[1].pk))])]
+    run("shop.Article", str(articles[1].pk))
+    assert_in_step(Article)
+    assert len(queued) == 1, "nothing is left"
+
+
 def test_the_first_work_of_a_new_process_is_done_with_care(pair: Pair) -> None:
     class AnyTask:
         class request:  # noqa: N801
