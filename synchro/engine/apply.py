@@ -43,6 +43,8 @@ class Plan:
     cascades: set[str] = field(default_factory=set)
     #: Write nothing where one of several objects to add or to change is refused.
     as_a_whole: bool = False
+    #: Whether to do so because of an error, which something else than leaving the object out may cure.
+    gives_up: Callable[[Exception], bool] = lambda error: False
 
     def __len__(self) -> int:
         return len(self.inserts) + len(self.updates) + len(self.deletes)
@@ -70,8 +72,8 @@ def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
         _insert(link, model, list(plan.inserts.values()))
         update(link, model, list(plan.updates.values()))
     else:
-        failures |= _in_parts(link, plan.inserts, lambda instances: _insert(link, model, instances))
-        failures |= _in_parts(link, plan.updates, lambda instances: update(link, model, instances))
+        failures |= _in_parts(link, plan, plan.inserts, lambda instances: _insert(link, model, instances))
+        failures |= _in_parts(link, plan, plan.updates, lambda instances: update(link, model, instances))
     return failures
 
 
@@ -81,7 +83,7 @@ def is_listened(sender: ModelClass, *signals: Signal) -> bool:
 
 
 def _in_parts(
-    link: Link, instances: Mapping[str, Model], write_all: Callable[[Sequence[Model]], None]
+    link: Link, plan: Plan, instances: Mapping[str, Model], write_all: Callable[[Sequence[Model]], None]
 ) -> dict[str, Exception]:
     """Write all at once or, where something among them is refused, in ever smaller parts; return who is refused alone.
 
@@ -95,7 +97,7 @@ def _in_parts(
             with transaction.atomic(using=link.remote):
                 write_all([instances[each] for each in part])
         except Exception as error:
-            if is_outage(error) or kind(error) is Kind.SCHEMA:
+            if is_outage(error) or kind(error) is Kind.SCHEMA or plan.gives_up(error):
                 raise
             if len(part) == 1:
                 failures[part[0]] = error

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
@@ -37,7 +38,7 @@ from synchro.engine.relations import (
 from synchro.engine.resolve import Found, find, find_deleted
 from synchro.engine.steps import Outcome, Step, Taken
 from synchro.engine.temporary import temporary
-from synchro.engine.uniques import make_way
+from synchro.engine.uniques import make_way, may_make_way
 from synchro.engine.values import Checks, checked, point_parents, refusal, restore_json_null
 from synchro.exceptions import CounterpartTaken, HeldByRemoteRows, KeyOfAnother
 from synchro.keys import pk_from_text, pk_to_text
@@ -430,6 +431,7 @@ class _Batch:
         if len(self.plan):
             # Others would be left with a key that was to be filled in when the refused one is there.
             self.plan.as_a_whole = bool(self.later or self.step.circle)
+            self.plan.gives_up = partial(may_make_way, self.step)
             failures = write(self.link, self.model, self.plan)
             for each in parked & failures.keys():
                 raise failures[each]  # undone alone, its row would keep a temporary value

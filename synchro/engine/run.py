@@ -18,7 +18,7 @@ from synchro.engine.record import Failed, begin_attempt, end_attempt, record_fai
 from synchro.engine.relations import Target, missing_parents
 from synchro.engine.report import Failure, Report
 from synchro.engine.steps import Outcome, Step
-from synchro.engine.uniques import together, unique_sets
+from synchro.engine.uniques import may_make_way, together
 from synchro.exceptions import Held, PermanentError, PointToEachOther, WaitsForOther
 from synchro.models import ChangeLog, Wait
 from synchro.registry import ModelClass, model_label, watched_models
@@ -179,14 +179,14 @@ class Run:
                 if self._is_held(step.model, error):
                     continue
                 stack.pop()
-                if _may_make_way(step, error):
+                if may_make_way(step, error):
                     stack.append(self._making_way(step, step.ids))
                     continue
                 stack.extend(_halves(step))
                 if len(step.ids) == 1:
                     self._fail(step.model, step.ids[0], error)
                 continue
-            clashing = [each for each, error in outcome.failures.items() if _may_make_way(step, error)]
+            clashing = [each for each, error in outcome.failures.items() if may_make_way(step, error)]
             for each in clashing:
                 del outcome.failures[each]
             report += self._settle(step, outcome)
@@ -386,12 +386,6 @@ class Run:
 
 def _waits_for(target: Target, reason: str) -> str:
     return f"Waits for {model_label(target[0])} {target[1]}: {reason}"
-
-
-def _may_make_way(step: Step, error: Exception) -> bool:
-    """Tell whether an error may be that unique values wander between objects."""
-    is_possible = isinstance(error, IntegrityError) and not errors.is_of_one_row(error)
-    return is_possible and not step.makes_way and bool(unique_sets(step.model))
 
 
 def _halves(step: Step) -> list[Step]:

@@ -17,13 +17,15 @@ from itertools import chain
 from operator import or_
 from typing import Any
 
-from django.db import connections
+from django.db import IntegrityError, connections
 from django.db.models import Field, Model, Q, UniqueConstraint
 
 from synchro.engine.apply import Plan
+from synchro.engine.errors import is_of_one_row
 from synchro.engine.link import Link
 from synchro.engine.relations import translate
 from synchro.engine.resolve import owners_of
+from synchro.engine.steps import Step
 from synchro.engine.temporary import can_be_temporary, free
 from synchro.exceptions import UniqueValueTaken
 from synchro.keys import pk_from_text, pk_to_text
@@ -100,6 +102,12 @@ class UniqueSet:
 
 #: The REMOTE rows, by primary key, that have what an object wants, and the unique set in which they have it.
 InTheWay = dict[str, list[tuple[UniqueSet, Any]]]
+
+
+def may_make_way(step: Step, error: Exception) -> bool:
+    """Tell whether an error may be that unique values wander between objects."""
+    is_possible = isinstance(error, IntegrityError) and not is_of_one_row(error)
+    return is_possible and not step.makes_way and bool(unique_sets(step.model))
 
 
 def make_way(link: Link, model: ModelClass, plan: Plan) -> tuple[set[str], dict[str, UniqueValueTaken]]:

@@ -17,9 +17,11 @@ from django.test import override_settings
 from kombu import Connection
 
 from synchro.models import Attempt, ChangeLog
+from synchro_tasks.tasks import CHECKPOINT
 from tests import factories, servers
 from tests.acceptance.conftest import give_up
 from tests.acceptance.processes import Process, Site, connect_app, wait_until
+from tests.acceptance.steps import let_pauses_end
 from tests.assertions import assert_in_step, assert_same_on_remote
 from tests.celery_app import app
 from tests.databases import Pair
@@ -117,8 +119,6 @@ def test_what_is_saved_arrives_in_the_queue_of_the_setting(rabbit_site: RabbitSi
 
 def test_a_worker_that_is_killed_while_it_writes_loses_and_doubles_nothing(rabbit_site: RabbitSite) -> None:
     first = rabbit_site.work("first")
-    factories.article()
-    wait_until_nothing_is_pending()  # what is the first work of a worker that is killed waits for the checkpoint
     with remote_held_up(rabbit_site):
         for _ in range(100):
             factories.article()
@@ -128,9 +128,12 @@ def test_a_worker_that_is_killed_while_it_writes_loses_and_doubles_nothing(rabbi
 
     rabbit_site.work("second")
 
+    wait_until(lambda: ChangeLog.objects.pending().count() <= 2, "all have arrived but the two that were in its hands")
+    let_pauses_end()
+    app.send_task(CHECKPOINT, queue=rabbit_site.queue)
     wait_until_nothing_is_pending()
     assert_in_step(Article)
-    assert Article.objects.using(rabbit_site.pair.remote).count() == 101
+    assert Article.objects.using(rabbit_site.pair.remote).count() == 100
 
 
 def test_an_object_that_kills_its_worker_stops_only_itself(rabbit_site: RabbitSite) -> None:
