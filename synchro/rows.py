@@ -17,6 +17,7 @@ from django.db.models.constants import OnConflict
 from django.db.models.sql import InsertQuery
 
 from synchro import staging
+from synchro.refusals import Refusals
 
 T = TypeVar("T")
 
@@ -28,12 +29,16 @@ def insert(
     using: str,
     fields: Sequence[Field[Any, Any]] | None = None,
     ignore_conflicts: bool = False,
+    refusals: Refusals | None = None,
 ) -> None:
-    """Insert the objects' values of the fields (default: all fields but an automatic primary key)."""
+    """Insert the objects' values of the fields (default: all fields but an automatic primary key).
+
+    Where a vendor can tell rows that it refuses from others, they go into the ``refusals``; else, nothing is inserted.
+    """
     chosen = insertable(model) if fields is None else fields
     on_conflict = OnConflict.IGNORE if ignore_conflicts else None
     if staging.can_stage(using, objects, chosen):
-        staging.insert(model, objects, using=using, fields=chosen, on_conflict=on_conflict)
+        staging.insert(model, objects, using=using, fields=chosen, on_conflict=on_conflict, refusals=refusals)
         return
     for chunk in _statements(objects, chosen, using):
         _insert(model, chunk, using=using, fields=chosen, on_conflict=on_conflict)
@@ -66,10 +71,15 @@ def insert_returning(
     using: str,
     fields: Sequence[Field[Any, Any]],
     returning: Field[Any, Any],
+    refusals: Refusals | None = None,
 ) -> list[Any]:
-    """Insert the objects and return the value that the database gave each one's ``returning`` field, in their order."""
+    """Insert the objects and return the value that the database gave each one's ``returning`` field, in their order.
+
+    What is refused goes into the ``refusals``, as with :func:`insert`, and has no value among them.
+    """
     if staging.can_stage(using, objects, fields):
-        return [row[0] for row in staging.insert(model, objects, using=using, fields=fields, returning=[returning])]
+        returned = staging.insert(model, objects, using=using, fields=fields, returning=[returning], refusals=refusals)
+        return [row[0] for row in returned]
     in_bulk = connections[using].features.can_return_rows_from_bulk_insert
     values: list[Any] = []
     for chunk in _statements(objects, fields, using) if in_bulk else batched(objects, 1):
@@ -85,11 +95,22 @@ def upsert(
     fields: Sequence[Field[Any, Any]],
     unique: Sequence[Field[Any, Any]],
     update: Sequence[Field[Any, Any]],
+    refusals: Refusals | None = None,
 ) -> None:
-    """Insert the objects; where ``unique`` (columns of a unique index) is taken, update the ``update`` columns."""
+    """Insert the objects; where ``unique`` (columns of a unique index) is taken, update the ``update`` columns.
+
+    What is refused goes into the ``refusals``, as with :func:`insert`.
+    """
     if staging.can_stage(using, objects, fields):
         staging.insert(
-            model, objects, using=using, fields=fields, on_conflict=OnConflict.UPDATE, unique=unique, update=update
+            model,
+            objects,
+            using=using,
+            fields=fields,
+            on_conflict=OnConflict.UPDATE,
+            unique=unique,
+            update=update,
+            refusals=refusals,
         )
         return
     named = unique if connections[using].features.supports_update_conflicts_with_target else ()

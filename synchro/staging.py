@@ -14,6 +14,8 @@ from django.db import connections, models
 from django.db.models import Field, Model
 from django.db.models.constants import OnConflict
 
+from synchro.refusals import Insertion, Refusals, execute_sparing
+
 #: From how many rows on the detour is worth its statements.
 _STAGED_FROM = 10
 
@@ -51,40 +53,57 @@ def insert(
     unique: Sequence[Field[Any, Any]] = (),
     update: Sequence[Field[Any, Any]] = (),
     returning: Sequence[Field[Any, Any]] = (),
+    refusals: Refusals | None = None,
 ) -> list[tuple[Any, ...]]:
-    """Insert the objects and return the ``returning`` columns of what was inserted, in the order of the objects."""
+    """Insert the objects and return the ``returning`` columns of what was inserted, in the order of the objects.
+
+    Rows that the table refuses are an error, unless there are ``refusals`` to put them into.
+    """
     connection: Any = connections[using]
-    qn = connection.ops.quote_name
-    columns = ", ".join(qn(field.column) for field in fields)
     conflict = connection.ops.on_conflict_suffix_sql(
         fields, on_conflict, [field.column for field in update], [field.column for field in unique]
     )
-    answer = f"RETURNING {', '.join(qn(field.column) for field in returning)}" if returning else ""
     with connection.cursor() as cursor:
         stage = _stage(cursor, connection, model, objects, fields)
-        cursor.execute(
-            f"INSERT INTO {qn(model._meta.db_table)} ({columns}) SELECT {columns} FROM {stage} {conflict} {answer}"
+        insertion = Insertion(
+            stage=stage,
+            table=connection.ops.quote_name(model._meta.db_table),
+            columns=_names(fields, connection),
+            conflict=conflict,
+            returning=_names(returning, connection),
         )
+        if refusals is None:
+            cursor.execute(insertion.sql())
+        else:
+            execute_sparing(cursor, connection, insertion, refusals)
         return cursor.fetchall() if returning else []
 
 
 def _stage(
     cursor: Any, connection: Any, model: type[Model], objects: Sequence[Any], fields: Sequence[Field[Any, Any]]
 ) -> str:
-    """Copy the values into a temporary table and return its name."""
-    qn = connection.ops.quote_name
+    """Copy the values into a temporary table and return its name.
+
+    The columns have the types of the table's without their limits (a function's result has none): a value that is too
+    long for the table is found where it is inserted, as one that breaks a constraint.
+    """
     connection._synchro_stages = number = getattr(connection, "_synchro_stages", 0) + 1
     stage = f"synchro_stage_{number}"
-    columns = ", ".join(qn(field.column) for field in fields)
+    qn = connection.ops.quote_name
+    unlimited = ", ".join(f"lag({qn(field.column)}) OVER () AS {qn(field.column)}" for field in fields)
     cursor.execute(
         f"CREATE TEMPORARY TABLE {stage} ON COMMIT DROP AS "
-        f"SELECT {columns} FROM {qn(model._meta.db_table)} WITH NO DATA"
+        f"SELECT {unlimited} FROM {qn(model._meta.db_table)} WITH NO DATA"
     )
     getters = [_getter(field, connection) for field in fields]
-    with connection.wrap_database_errors, cursor.copy(f"COPY {stage} ({columns}) FROM STDIN") as copy:
+    with connection.wrap_database_errors, cursor.copy(f"COPY {stage} FROM STDIN") as copy:
         for each in objects:
             copy.write_row([get(each) for get in getters])
     return stage
+
+
+def _names(fields: Sequence[Field[Any, Any]], connection: Any) -> str:
+    return ", ".join(connection.ops.quote_name(field.column) for field in fields)
 
 
 def _getter(field: Any, connection: Any) -> Callable[[Any], Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
@@ -24,6 +24,7 @@ from synchro.engine.errors import Kind, is_outage, kind
 from synchro.engine.link import Link
 from synchro.engine.relations import keys_there
 from synchro.exceptions import HeldByRemoteRows
+from synchro.refusals import Refusals
 from synchro.registry import ModelClass, has_auto_pk, keys_to, model_label, own_fields, skipped_fields
 from synchro.rows import batched
 
@@ -72,8 +73,8 @@ def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
         _insert(link, model, list(plan.inserts.values()))
         update(link, model, list(plan.updates.values()))
     else:
-        failures |= _in_parts(link, plan, plan.inserts, lambda instances: _insert(link, model, instances))
-        failures |= _in_parts(link, plan, plan.updates, lambda instances: update(link, model, instances))
+        failures |= _in_parts(link, plan, plan.inserts, partial(_insert, link, model))
+        failures |= _in_parts(link, plan, plan.updates, partial(update, link, model))
     return failures
 
 
@@ -83,44 +84,55 @@ def is_listened(sender: ModelClass, *signals: Signal) -> bool:
 
 
 def _in_parts(
-    link: Link, plan: Plan, instances: Mapping[str, Model], write_all: Callable[[Sequence[Model]], None]
+    link: Link, plan: Plan, instances: Mapping[str, Model], write_all: Callable[[Sequence[Model], Refusals], None]
 ) -> dict[str, Exception]:
-    """Write all at once or, where something among them is refused, in ever smaller parts; return who is refused alone.
+    """Write all at once and return who is refused; where the vendor does not tell, write ever smaller parts.
 
     Only the statements are repeated, not what the batch has locked, read and decided.
     """
+
+    def is_of_object(error: Exception) -> bool:
+        return not (is_outage(error) or kind(error) is Kind.SCHEMA or plan.gives_up(error))
+
     failures: dict[str, Exception] = {}
     parts = [list(instances)]
     while parts:
         part = parts.pop()
+        refusals = Refusals(is_of_object)
         try:
             with transaction.atomic(using=link.remote):
-                write_all([instances[each] for each in part])
+                write_all([instances[each] for each in part], refusals)
         except Exception as error:
-            if is_outage(error) or kind(error) is Kind.SCHEMA or plan.gives_up(error):
+            if not is_of_object(error):
                 raise
             if len(part) == 1:
                 failures[part[0]] = error
             else:
                 parts += batched(part, -(-len(part) // _PARTS))
+        else:
+            failures |= {part[position]: error for position, error in refusals.items()}
     return failures
 
 
-def _insert(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
+def _insert(link: Link, model: ModelClass, instances: Sequence[Model], refusals: Refusals | None = None) -> None:
     if not instances:
         return
     if has_auto_pk(model):
         auto: Any = model._meta.auto_field
-        pks = rows.insert_returning(model, instances, using=link.remote, fields=rows.insertable(model), returning=auto)
-        for instance, pk in zip(instances, pks, strict=True):
+        fields = rows.insertable(model)
+        pks = rows.insert_returning(
+            model, instances, using=link.remote, fields=fields, returning=auto, refusals=refusals
+        )
+        inserted = [each for position, each in enumerate(instances) if position not in (refusals or ())]
+        for instance, pk in zip(inserted, pks, strict=True):
             instance.pk = pk
     else:
-        rows.insert(model, instances, using=link.remote)
+        rows.insert(model, instances, using=link.remote, refusals=refusals)
     for instance in instances:
         instance._state.adding = False
 
 
-def update(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
+def update(link: Link, model: ModelClass, instances: Sequence[Model], refusals: Refusals | None = None) -> None:
     """Overwrite rows that are locked, and therefore there: the INSERT that this begins as never inserts.
 
     It finds each row by its key; a join with the new values is at the mercy of what the planner thinks of the table.
@@ -129,7 +141,8 @@ def update(link: Link, model: ModelClass, instances: Sequence[Model]) -> None:
     skipped = skipped_fields(model)
     update = [each for each in own_fields(model) if each not in key and each.name not in skipped]
     if instances and update:
-        rows.upsert(model, instances, using=link.remote, fields=own_fields(model), unique=key, update=update)
+        fields = own_fields(model)
+        rows.upsert(model, instances, using=link.remote, fields=fields, unique=key, update=update, refusals=refusals)
 
 
 def _delete(link: Link, model: ModelClass, pks: Sequence[Any]) -> None:

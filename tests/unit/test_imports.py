@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The top-level modules of synchro, the lowest layer first. A module imports from its own layer and from lower ones.
 LAYERS = (
     {"conf", "exceptions", "pausing", "signals"},
-    {"keys", "lookups", "models", "natural_keys", "prepared", "registry", "rows", "staging"},
+    {"keys", "lookups", "models", "natural_keys", "prepared", "refusals", "registry", "rows", "staging"},
     {"capture"},
     {"engine"},
     {"compare"},
