@@ -6,8 +6,11 @@ nothing of references, so it can only compare rows that have the same key on bot
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 from unittest import mock
@@ -26,9 +29,10 @@ from synchro import engine
 from synchro.compare import Request, digests, run
 from synchro.engine import identity
 
+Contender = Callable[[], int]
+
 #: REMOTE's primary key of a row with an automatic one is LOCAL's and so many more.
 _SHIFT = 7_000_000
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def measure(sizes: Sizes) -> Result:
@@ -47,12 +51,12 @@ def measure(sizes: Sizes) -> Result:
 
 
 def _equal(sizes: Sizes) -> Iterator[dict[str, Cell]]:
-    contenders: dict[str, Callable[[], int]] = {
-        "equal, same keys: synchro": lambda: compare(Numbered),
+    contenders: dict[str, Contender] = {
+        "equal, same keys: synchro": Checksums(Numbered),
         "equal, same keys: reladiff": _reladiff,
-        "equal, mapped keys: synchro": lambda: compare(Row),
-        "equal, same keys, row by row": lambda: row_by_row(Numbered),
-        "equal, mapped keys, row by row": lambda: row_by_row(Row),
+        "equal, mapped keys: synchro": Checksums(Row),
+        "equal, same keys, row by row": RowByRow(Numbered),
+        "equal, mapped keys, row by row": RowByRow(Row),
     }
     for what, contender in contenders.items():
         yield measured(what, contender, sizes, expected=0)
@@ -64,10 +68,10 @@ def _scattered(sizes: Sizes) -> Iterator[dict[str, Cell]]:
         execute(LOCAL, f"UPDATE {model._meta.db_table} SET quantity = -1 WHERE id %% 1000 = 500")
     settle()
     expected = len(range(500, sizes.rows + 1, 1000))
-    contenders: dict[str, Callable[[], int]] = {
-        "0.1% differ, same keys: synchro": lambda: compare(Numbered),
+    contenders: dict[str, Contender] = {
+        "0.1% differ, same keys: synchro": Checksums(Numbered),
         "0.1% differ, same keys: reladiff": _reladiff,
-        "0.1% differ, mapped keys: synchro": lambda: compare(Row),
+        "0.1% differ, mapped keys: synchro": Checksums(Row),
     }
     for what, contender in contenders.items():
         yield measured(what, contender, sizes, expected=expected)
@@ -89,24 +93,58 @@ def _repaired(sizes: Sizes, expected: int) -> dict[str, Cell]:
 
     with mock.patch.object(engine, "sync_objects", timed):
         what = "0.1% differ, mapped keys: repaired"
-        found = measured(what, lambda: compare(Row, dry_run=False), Sizes(sizes.rows, 1), expected=expected)
+        found = measured(what, partial(compare, Row, dry_run=False), Sizes(sizes.rows, 1), expected=expected)
     return {**found, "rows/s": expected / spent}
 
 
-def measured(what: str, contender: Callable[[], int], sizes: Sizes, *, expected: int) -> dict[str, Cell]:
-    """Measure a contender, and see that it finds what it should."""
+def measured(what: str, contender: Contender, sizes: Sizes, *, expected: int) -> dict[str, Cell]:
+    """Measure a contender, and see that it finds what it should. Memory is measured in a process of its own."""
     times, found = [], []
-    forget_peak()
     for _ in range(sizes.repeat):
         times.append(seconds(lambda: found.append(contender())))
+    megabytes: Cell = ""
+    if isinstance(contender, Checksums):
+        differences, megabytes = contender.in_own_process()
+        found.append(differences)
     if set(found) != {expected}:
         raise AssertionError(f"{what}: found {found} differences, not {expected}.")
     return {
         "what": what,
         "seconds": median(times),
         "rows/s": sizes.rows / median(times),
-        "peak of client MB": peak(),
+        "peak of client MB": megabytes,
     }
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """A comparison as it is."""
+
+    model: type[Any]
+
+    def __call__(self) -> int:
+        return compare(self.model)
+
+    def in_own_process(self) -> tuple[int, float]:
+        """Compare in a process that does nothing else; return how many rows differ, and the most MB it has had."""
+        command = [sys.executable, "-m", "benchmarks.client", *self.arguments()]
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+        return int(answer[-2]), float(answer[-1])
+
+    def arguments(self) -> list[str]:
+        """Return what tells the other process what to do."""
+        return [self.model._meta.label]
+
+
+class RowByRow(Checksums):
+    """A comparison without checksums."""
+
+    def __call__(self) -> int:
+        with mock.patch.object(digests, "plan", return_value=None):
+            return compare(self.model)
+
+    def arguments(self) -> list[str]:
+        return [*super().arguments(), "by-rows"]
 
 
 def compare(model: type[Any], *, dry_run: bool = True) -> int:
@@ -115,12 +153,6 @@ def compare(model: type[Any], *, dry_run: bool = True) -> int:
     if tally.error or tally.failed or tally.skipped:
         raise AssertionError(str(tally))
     return tally.differences
-
-
-def row_by_row(model: type[Any]) -> int:
-    """Compare without checksums."""
-    with mock.patch.object(digests, "plan", return_value=None):
-        return compare(model)
 
 
 def _reladiff() -> int:
@@ -140,17 +172,6 @@ def _url(alias: str) -> str:
     options = connections[alias].settings_dict
     login = f"{options['USER']}:{options['PASSWORD']}" if options["PASSWORD"] else options["USER"]
     return f"postgresql://{login}@{options['HOST'] or 'localhost'}:{options['PORT'] or 5432}/{options['NAME']}"
-
-
-def forget_peak() -> None:
-    """Let the peak of memory begin now."""
-    _CLEAR.write_text("5")
-
-
-def peak() -> float:
-    """Return the most MB that this process has had."""
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 # The rows

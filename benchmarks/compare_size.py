@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.compare import compare, fill, measured, row_by_row
+from benchmarks.compare import Checksums, RowByRow, fill, measured
 from benchmarks.dispatching import without_dispatch
 from benchmarks.models import Row
 from benchmarks.report import Cell, Goal, Result
 from benchmarks.sizes import Sizes
 
-_WAYS = {"checksums": compare, "row by row": row_by_row}
+_WAYS = {"checksums": Checksums(Row), "row by row": RowByRow(Row)}
 
 
 def measure(sizes: Sizes) -> Result:
@@ -20,8 +20,7 @@ def measure(sizes: Sizes) -> Result:
         for count in (max(sizes.rows // 10, 1), sizes.rows):
             fill(count)
             rows += [
-                measured(f"{count:,} rows: {name}", lambda way=way: way(Row), Sizes(count, 1), expected=0)  # type: ignore[misc]
-                for name, way in _WAYS.items()
+                measured(f"{count:,} rows: {name}", way, Sizes(count, 1), expected=0) for name, way in _WAYS.items()
             ]
     return Result(
         name="compare_size",

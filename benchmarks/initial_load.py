@@ -8,9 +8,10 @@ from time import perf_counter
 
 from django.db import connections
 
-from benchmarks.compare import compare, forget_peak, insert, peak
+from benchmarks.compare import compare, insert
 from benchmarks.databases import LOCAL, REMOTE, empty, fetch, settle
 from benchmarks.dispatching import without_dispatch
+from benchmarks.memory import forget_peak, peak
 from benchmarks.models import Row
 from benchmarks.report import Cell, Goal, Result
 from benchmarks.sizes import Sizes

@@ -104,9 +104,8 @@ class Scan:
         if not is_local:
             return 0
         self.bounds = (self.bounds[0] if self.total else low), high
-        count = sum(count for _, count, _ in answer.groups)
-        self.total += count
-        return count
+        self.total += answer.rows
+        return answer.rows
 
 
 class Answer(NamedTuple):
@@ -116,6 +115,11 @@ class Answer(NamedTuple):
     number: int
     span: tuple[int, int]
     groups: list[tuple[int | None, int, int]]
+
+    @property
+    def rows(self) -> int:
+        """How many rows it is about."""
+        return sum(count for _, count, _ in self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,8 @@ def read(plan: Plan, scan: Scan, *, sleep: float) -> Generator[int]:
         partial(_read, side, tables, *scan.places[side], sleep=sleep)
         for side, tables in enumerate((plan.local, plan.remote))
     ]
-    with closing(produced(*sides, ahead=100)) as answers:
+    # What one side has said of more rows than the other has to be remembered.
+    with closing(produced(*sides, ahead=1, weight=lambda answer: answer.rows)) as answers:
         for answer in answers:
             yield scan.add(answer)
     low, high = scan.bounds

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import Error as AnyDatabaseError
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from synchro import engine
@@ -233,9 +234,18 @@ class _Model:
         if plan is None or not self._compare_suspects(plan):
             self._compare_objects()
             rows = self.model._base_manager.using(self.run.link.remote).all()
-            # Each counterpart is another row: where there are no more rows than counterparts, none is left over.
-            if self.tally.skipped or rows.count() != self.tally.equal + self.tally.different:
+            if not self._are_all_counterparts(rows):
                 self._compare_surplus(lambda: surplus.all_keys(rows, size=self.run.pace.batch_size))
+
+    def _are_all_counterparts(self, rows: QuerySet[Any]) -> bool:
+        """Tell whether REMOTE has as many rows as there are counterparts, each of which is another row."""
+        if self.tally.skipped:
+            return False
+        if self.run.request.dry_run:
+            return rows.count() == self.tally.equal + self.tally.different
+        # Once all that was logged has arrived, each object has one.
+        log = ChangeLog.objects.using(self.run.link.local)
+        return not log.unsettled().oldest_first(self.model).exists() and rows.count() == self.tally.compared
 
     # Both sides by checksums
 

@@ -14,34 +14,43 @@ T = TypeVar("T")
 _END = object()
 
 
-def produced(*producers: Callable[[], Generator[T]], ahead: int) -> Generator[T]:
-    """Yield what the producers yield, as it comes, each in a thread with connections of its own.
+def produced(
+    *producers: Callable[[], Generator[T]], ahead: int, weight: Callable[[T], int] = lambda made: 1
+) -> Generator[T]:
+    """Yield what the producers yield, each in a thread with connections of its own.
 
     Close the generator: the threads end with it.
 
     Args:
-        ahead: so much is made before it is used.
+        ahead: so much does each of them make before it is used.
+        weight: how much something is. They go on abreast: the next is always of the one that has yielded least.
     """
-    answers: Queue[Any] = Queue(maxsize=ahead)
+    queues: list[Queue[Any]] = [Queue(maxsize=ahead) for _ in producers]
     stop = Event()
-    threads = [Thread(target=_produce, args=(each, answers, stop), daemon=True) for each in producers]
+    threads = [
+        Thread(target=_produce, args=(each, made, stop), daemon=True)
+        for each, made in zip(producers, queues, strict=True)
+    ]
     for thread in threads:
         thread.start()
     try:
-        running = len(threads)
-        while running:
-            answer = answers.get()
+        yielded = dict.fromkeys(range(len(queues)), 0)
+        while yielded:
+            number = min(yielded, key=yielded.__getitem__)
+            answer = queues[number].get()
             if answer is _END:
-                running -= 1
+                del yielded[number]
             elif isinstance(answer, BaseException):
                 raise answer
             else:
+                yielded[number] += weight(answer)
                 yield answer
     finally:
         stop.set()
         while any(thread.is_alive() for thread in threads):
-            while not answers.empty():
-                answers.get_nowait()
+            for made in queues:
+                while not made.empty():
+                    made.get_nowait()
             for thread in threads:
                 thread.join(0.01)
 

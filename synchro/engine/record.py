@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
 from django.utils import timezone
 
 from synchro.conf import conf
@@ -60,14 +61,18 @@ def _record_failures(model: ModelClass, failures: Mapping[str, Failed], *, task_
     label = model_label(model)
     for object_id, account in accounts.items():
         logger.warning("object failed model=%s object_id=%s error=%s", label, object_id, account.message)
-    Attempt.objects.using(conf.local).bulk_create(_attempts(model, accounts, task_id=task_id))
-    for (message, attempts), ids in _alike(model, accounts).items():
-        given_up = _entries(model, ids).record_failure(
-            max_attempts=conf.max_attempts,
-            next_attempt_at=timezone.now() + errors.pause(attempts + 1),
-            reason=message,
-        )
-        _announce(model, ids, message, given_up=given_up > 0)
+    announcements: list[tuple[list[str], str, bool]] = []
+    with transaction.atomic(using=conf.local):
+        Attempt.objects.using(conf.local).bulk_create(_attempts(model, accounts, task_id=task_id))
+        for (message, attempts), ids in _alike(model, accounts).items():
+            given_up = _entries(model, ids).record_failure(
+                max_attempts=conf.max_attempts,
+                next_attempt_at=timezone.now() + errors.pause(attempts + 1),
+                reason=message,
+            )
+            announcements.append((ids, message, given_up > 0))
+    for ids, message, is_given_up in announcements:
+        _announce(model, ids, message, given_up=is_given_up)
 
 
 def _alike(model: ModelClass, accounts: Mapping[str, errors.Account]) -> dict[tuple[str, int], list[str]]:
