@@ -24,6 +24,6 @@ def adopt(link: Link, model: ModelClass, object_ids: Sequence[str]) -> None:
             keys = {each: pk_to_text(model, pk) for each, pk in found.pks.items()}
             unknown = {each: key for each, key in keys.items() if each in mirrors and mirrors[each].key != key}
             unused = {each for each, mirror in mirrors.items() if mirror.key is None and each not in keys}
-            locks.drop_mirrors(link, model, unused | found.ghosts)
+            locks.drop_mirrors(link, model, mirrors, unused | found.ghosts)
             locks.write_mirrors(link, model, mirrors, unknown, added={})
         write_references(link, model, keys, are_mirrored=link.has_mirrors)

@@ -487,7 +487,7 @@ class _Batch:
         }
         unused = {each for each, mirror in self.mirrors.items() if mirror.key is None and each not in texts}
         gone = (self.outcome.forgotten - self.found.strangers) | unused | self.found.ghosts
-        locks.drop_mirrors(self.link, self.model, gone)
+        locks.drop_mirrors(self.link, self.model, self.mirrors, gone)
         locks.write_mirrors(self.link, self.model, self.mirrors, changed, added)
 
     def _added_at(self, object_id: str) -> datetime | None:
