@@ -40,7 +40,16 @@ def can_stage(using: str, objects: Sequence[Any], fields: Sequence[Field[Any, An
         return False
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-    return is_psycopg3
+    return is_psycopg3 and _may_stage(connection)
+
+
+def _may_stage(connection: Any) -> bool:
+    """Tell whether the role may make temporary tables, as everybody may until it is revoked; ask once."""
+    if not hasattr(connection, "_synchro_may_stage"):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT has_database_privilege(current_database(), 'TEMP')")
+            (connection._synchro_may_stage,) = cursor.fetchone()
+    return bool(connection._synchro_may_stage)
 
 
 def insert(

@@ -9,12 +9,13 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.conf import settings
 from django.db import connections, transaction
 from django.db.models import CheckConstraint, Model, Q
 from django.db.models.signals import pre_save
 from django.test import override_settings
 
-from synchro import call_synchronize, engine
+from synchro import call_synchronize, engine, touch
 from synchro.engine import batch, run
 from synchro.exceptions import TransientError
 from synchro.models import Attempt, ChangeLog
@@ -315,6 +316,57 @@ def test_the_server_finds_the_culprits(postgres_pair: Pair, rule: str) -> None:
     assert Attempt.objects.count() == 2 * len(met)
     for slot in Slot.objects.exclude(pk__in=met):
         assert_same_on_remote(slot)
+
+
+@contextmanager
+def as_role_without(privilege: str, using: str) -> Iterator[None]:
+    """Use a database as a role that has everything but one of the privileges that PostgreSQL gives to everybody."""
+    connection: Any = connections[using]
+    role = f"synchro_test_{settings.RUN}_limited"
+    privilege = privilege.format(connection.settings_dict["NAME"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE ROLE {role}")
+        cursor.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        cursor.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
+        cursor.execute(f"REVOKE {privilege} FROM PUBLIC")
+        cursor.execute(f"SET ROLE {role}")
+        vars(connection).pop("_synchro_may_stage", None)
+        try:
+            yield
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute(f"GRANT {privilege} TO PUBLIC")
+            cursor.execute(f"DROP OWNED BY {role}")
+            cursor.execute(f"DROP ROLE {role}")
+            vars(connection).pop("_synchro_may_stage", None)
+
+
+@pytest.mark.parametrize("privilege", ['TEMPORARY ON DATABASE "{}"', "USAGE ON LANGUAGE plpgsql"])
+def test_a_role_with_few_privileges_gets_everything_there(postgres_pair: Pair, privilege: str) -> None:
+    """Temporary tables and procedures make it fast; it works without them."""
+    with transaction.atomic(using=postgres_pair.local):
+        slots = [factories.slot(label=f"good {number}") for number in range(100)]
+        bad = factories.slot(label="bad")
+
+    with refusing(postgres_pair, "bad"), as_role_without(privilege, postgres_pair.remote):
+        report = engine.sync_pending()
+
+    assert (report.synced, [each.object_id for each in report.failures]) == (100, [str(bad.pk)])
+    assert "shop_value_refused" in Attempt.objects.get().message
+    for slot in slots[::20]:
+        assert_same_on_remote(slot)
+
+
+def test_many_changes_are_logged_without_temporary_tables(postgres_pair: Pair) -> None:
+    with transaction.atomic(using=postgres_pair.local):
+        slots = [factories.slot() for _ in range(20)]
+    sync()
+
+    without_temporary_tables = as_role_without('TEMPORARY ON DATABASE "{}"', postgres_pair.local)
+    with without_temporary_tables, transaction.atomic(using=postgres_pair.local):
+        touch(slots)
+
+    assert ChangeLog.objects.pending().count() == 20
 
 
 def _last_attempts() -> dict[str, tuple[str, str]]:
