@@ -216,8 +216,7 @@ HANDLERS_AND_INHERITANCE = Kind(
 
 KINDS = (
     PLAIN,
-    # Each change that loses gets a reason of its own.
-    Kind("changed on both sides", Article, _each(factories.article), _contest, for_each=2),
+    Kind("changed on both sides", Article, _each(factories.article), _contest),
     Kind("foreign key", City, _cities),
     Kind("foreign key to unwatched", Delivery, _each(factories.delivery)),
     Kind("foreign key to itself", Employee, _chain, _move_up),

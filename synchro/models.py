@@ -6,7 +6,7 @@ State changes are methods on QuerySets here; nobody else writes a state.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -205,9 +205,16 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         """Mark entries, as far as they are not settled yet, as arrived on REMOTE."""
         return self._settle(ids, ChangeLog.State.SYNCED, "")
 
-    def mark_skipped(self, ids: Collection[int], reason: str) -> int:
-        """Mark entries, as far as they are not settled yet, as deliberately not copied."""
-        return self._settle(ids, ChangeLog.State.SKIPPED, reason)
+    def mark_skipped(self, reasons: Mapping[int, str]) -> int:
+        """Mark entries, as far as they are not settled yet, as deliberately not copied, each with its own reason."""
+        if not reasons:
+            return 0
+        by_reason: dict[str, list[int]] = {}
+        for pk, reason in reasons.items():
+            by_reason.setdefault(reason, []).append(pk)
+        cases = [models.When(pk__in=ids, then=models.Value(reason)) for reason, ids in by_reason.items()]
+        told = models.Case(*cases, output_field=models.TextField())
+        return self._settle(reasons, ChangeLog.State.SKIPPED, told)
 
     def record_failure(self, *, max_attempts: int, next_attempt_at: datetime, reason: str) -> int:
         """Count a failed attempt: pending entries wait until next_attempt_at or, after max_attempts, are given up.
@@ -284,7 +291,7 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         of_type = self.filter(content_type_id__gte=content_type_id, content_type_id__lte=content_type_id)
         return of_type.order_by("content_type_id", "id")
 
-    def _settle(self, ids: Collection[int], state: ChangeLog.State, reason: str) -> int:
+    def _settle(self, ids: Collection[int], state: ChangeLog.State, reason: str | models.Case) -> int:
         # As a sum the state cannot lead the planner, who never knows how many entries are pending, away from the ids.
         unsettled = In(F("state") + 0, [ChangeLog.State.PENDING, ChangeLog.State.FAILED])
         return self.filter(among("pk", ids), unsettled).update(

@@ -33,8 +33,7 @@ def acknowledge(link: Link, model: ModelClass, outcome: Outcome) -> None:
             conflicts.claim_needed(link, model, outcome.needed)
         if arrived := [pk for ids in outcome.arrived.values() for pk in ids]:
             log.mark_synced(arrived)
-        for ids, reason in outcome.lost.values():
-            log.mark_skipped(ids, reason)
+        log.mark_skipped({pk: reason for ids, reason in outcome.lost.values() for pk in ids})
 
 
 def write_references(link: Link, model: ModelClass, keys: Mapping[str, str], *, are_mirrored: bool = False) -> None:

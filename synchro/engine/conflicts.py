@@ -12,10 +12,10 @@ Rows and the members of relations are compared apart: a changed title and a new 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Max, QuerySet
@@ -66,6 +66,14 @@ class Change:
         if self.action == Action.M2M:
             return gettext("REMOTE changed the object's relations later, at %(moment)s.") % moment
         return gettext("REMOTE changed the object later, at %(moment)s.") % moment
+
+
+class Overruled(NamedTuple):
+    """A claim that has won against REMOTE's entries up to an id, and what these are to be told."""
+
+    claim: Claim
+    up_to: int
+    reason: str
 
 
 @dataclass(slots=True)
@@ -120,12 +128,21 @@ def judge(link: Link, model: ModelClass, claims: Mapping[str, Claim]) -> Verdict
     return verdicts
 
 
-def overrule(link: Link, model: ModelClass, claim: Claim, *, up_to: int, reason: str) -> None:
-    """Mark REMOTE's entries as skipped whose change LOCAL has just overwritten."""
-    text = pk_to_text(model, claim.pk)
-    log = ChangeLog.objects.using(link.remote).unsettled().of_objects(model, [text])
-    entries = log.filter(id__lte=up_to, action__in=claim.actions)
-    ChangeLog.objects.using(link.remote).mark_skipped(list(entries.values_list("id", flat=True)), reason)
+def overrule(link: Link, model: ModelClass, overruled: Sequence[Overruled]) -> None:
+    """Mark REMOTE's entries as skipped whose changes LOCAL has just overwritten."""
+    if not overruled:
+        return
+    log = ChangeLog.objects.using(link.remote)
+    theirs: dict[str, list[tuple[int, int]]] = {}
+    entries = log.unsettled().of_objects(model, {pk_to_text(model, each.claim.pk) for each in overruled})
+    for text, pk, action in entries.values_list("object_id", "id", "action"):
+        theirs.setdefault(text, []).append((pk, action))
+    reasons: dict[int, str] = {}
+    for claim, up_to, reason in overruled:
+        for pk, action in theirs.get(pk_to_text(model, claim.pk), ()):
+            if pk <= up_to and action in claim.actions:
+                reasons.setdefault(pk, reason)
+    log.mark_skipped(reasons)
 
 
 def ask_for(link: Link, model: ModelClass, changes: Mapping[Any, Change]) -> None:

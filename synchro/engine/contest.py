@@ -79,11 +79,13 @@ class Contest:
 
     def settle(self, plan: Plan, overwritten: Mapping[str, list[str]]) -> None:
         """Settle on REMOTE what LOCAL's newer changes have overwritten, and ask for what LOCAL's have lost against."""
+        overruled: list[conflicts.Overruled] = []
         for each, claim, up_to in self._beaten:
             if each in self.outcome.arrived:
                 names = () if claim.actions == conflicts.MEMBERS else overwritten.get(each, ())
                 reason = conflicts.with_fields(_reason_for_remote(claim, is_deleted=each in plan.deletes), names)
-                conflicts.overrule(self.link, self.model, claim, up_to=up_to, reason=reason)
+                overruled.append(conflicts.Overruled(claim, up_to, reason))
+        conflicts.overrule(self.link, self.model, overruled)
         if self._asked_for:
             conflicts.ask_for(self.link, self.model, self._asked_for)
 

@@ -101,8 +101,8 @@ def test_marking_settles_what_is_owed_to_remote(pair: Pair) -> None:
 def test_skipping_keeps_the_reason(pair: Pair) -> None:
     skipped = entry("a")
 
-    assert ChangeLog.objects.mark_skipped([skipped.pk], "REMOTE is newer.") == 1
-    assert ChangeLog.objects.mark_skipped([skipped.pk], "Again?") == 0
+    assert ChangeLog.objects.mark_skipped({skipped.pk: "REMOTE is newer."}) == 1
+    assert ChangeLog.objects.mark_skipped({skipped.pk: "Again?"}) == 0
 
     skipped.refresh_from_db()
     assert (skipped.state, skipped.reason) == (State.SKIPPED, "REMOTE is newer.")
