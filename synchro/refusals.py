@@ -136,14 +136,13 @@ def execute_sparing(cursor: Any, connection: Any, insertion: Insertion, refusals
 
 def _error(connection: Any, told: dict[str, str]) -> DatabaseError:
     """Return the error as the driver and Django would have raised it."""
-    from psycopg import errors, pq
-
+    driver = connection.Database
     try:
-        driver_class = errors.lookup(told["SQLSTATE"])
+        driver_class = driver.errors.lookup(told["SQLSTATE"])
     except KeyError:
-        driver_class = errors.DatabaseError
-    info: dict[int, bytes | None] = dict.fromkeys(pq.DiagnosticField)
-    info |= {pq.DiagnosticField[name]: text.encode() for name, text in told.items()}
+        driver_class = driver.DatabaseError
+    fields = driver.pq.DiagnosticField
+    info = dict.fromkeys(fields) | {fields[name]: text.encode() for name, text in told.items()}
     try:
         with connection.wrap_database_errors:
             raise driver_class(told["MESSAGE_PRIMARY"], info=info)
