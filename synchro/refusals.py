@@ -53,27 +53,38 @@ class Insertion:
         )
 
     def search(self) -> str:
-        """Return the statements that insert all rows but those that are refused, and then tell about these."""
-        insert = self.sql("WHERE synchro_number BETWEEN synchro_first AND synchro_first + synchro_many - 1")
+        """Return the statements that insert all rows but those that are refused, and then tell about these.
+
+        Staged rows are found by their places in the temporary table, which are in the order in which they came.
+        """
+        insert = self.sql(
+            "WHERE ctid BETWEEN synchro_places[synchro_first]"
+            " AND synchro_places[least(synchro_first + synchro_many - 1, synchro_last)]"
+        )
+        returned = ""
         if self.returning:
+            returned = f"""
+            CREATE TEMPORARY TABLE {self.stage}_returned ON COMMIT DROP AS
+                SELECT {self.returning} FROM {self.table} WITH NO DATA;
+            ALTER TABLE {self.stage}_returned ADD COLUMN synchro_number serial;
+            """
             insert = (
                 f"WITH written AS ({insert}) "
                 f"INSERT INTO {self.stage}_returned ({self.returning}) SELECT {self.returning} FROM written"
             )
         told = ", ".join(f"synchro_{each}" for each in _TOLD)
         return f"""
-            ALTER TABLE {self.stage} ADD COLUMN synchro_number serial PRIMARY KEY;
-            ANALYZE {self.stage} (synchro_number);
+            {returned}
             CREATE TEMPORARY TABLE {self.stage}_refused (
-                synchro_number integer, {", ".join(f"{each} text" for each in _TOLD)}
+                number integer, {", ".join(f"{each} text" for each in _TOLD)}
             ) ON COMMIT DROP;
-            {self._returned()}
             DO $synchro$
             #variable_conflict use_column
             DECLARE
+                synchro_places tid[] := ARRAY(SELECT ctid FROM {self.stage} ORDER BY ctid);
+                synchro_last integer := cardinality(synchro_places);
                 synchro_first integer := 1;
                 synchro_many integer := {_TOGETHER};
-                synchro_last integer := (SELECT max(synchro_number) FROM {self.stage});
                 {" ".join(f"synchro_{each} text;" for each in _TOLD)}
             BEGIN
                 WHILE synchro_first <= synchro_last LOOP
@@ -93,17 +104,7 @@ class Insertion:
                     END;
                 END LOOP;
             END $synchro$;
-            SELECT * FROM {self.stage}_refused ORDER BY synchro_number
-        """
-
-    def _returned(self) -> str:
-        """Return the statements that make the table for what the INSERT returns."""
-        if not self.returning:
-            return ""
-        return f"""
-            CREATE TEMPORARY TABLE {self.stage}_returned ON COMMIT DROP AS
-                SELECT {self.returning} FROM {self.table} WITH NO DATA;
-            ALTER TABLE {self.stage}_returned ADD COLUMN synchro_number serial;
+            SELECT * FROM {self.stage}_refused ORDER BY number
         """
 
 

@@ -1,7 +1,9 @@
 """Many rows into PostgreSQL: COPY to a temporary table, and one statement from there.
 
 For a batch this takes a third of the time of an INSERT with values, most of which goes into composing the statement.
-The temporary table goes with the transaction, so that it is safe behind a pooler, too.
+The temporary table goes with the transaction, so that it is safe behind a pooler, too. COPY fills a table of the same
+transaction from its beginning to its end, without the map of free space, so it is read in the order of the objects:
+https://github.com/postgres/postgres/blob/REL_17_STABLE/src/backend/commands/copyfrom.c (TABLE_INSERT_SKIP_FSM)
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,7 +19,7 @@ from django.test import override_settings
 from synchro import call_synchronize, engine, touch
 from synchro.engine import batch, run
 from synchro.exceptions import TransientError
-from synchro.models import Attempt, ChangeLog
+from synchro.models import Attempt, ChangeLog, Reference
 from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote, counterpart
 from tests.databases import Pair
@@ -372,6 +373,25 @@ def test_many_changes_are_logged_without_temporary_tables(postgres_pair: Pair) -
 def _last_attempts() -> dict[str, tuple[str, str]]:
     attempts = Attempt.objects.order_by("id").values_list("object_id", "error", "message")
     return {object_id: (error, message) for object_id, error, message in attempts}
+
+
+@pytest.mark.parametrize("refused", [None, "bad"])
+def test_rows_of_all_sizes_keep_their_order(postgres_pair: Pair, refused: str | None) -> None:
+    """Where REMOTE's keys come back in the order of the rows: a short one does not slip in between long ones."""
+    draw = random.Random(7)
+    with transaction.atomic(using=postgres_pair.local):
+        for number in range(400):
+            text = draw.randbytes(draw.choice([1, 100, 500, 900, 1900])).hex()[: draw.choice([1, 100, 1900, 3800])]
+            factories.article(text=refused if refused and number % 40 == 7 else text)
+
+    with refusing(postgres_pair, "bad", Article, "text"):
+        report = engine.sync_pending()
+
+    assert (report.synced, len(report.failures)) == ((390, 10) if refused else (400, 0))
+    keys = dict(Reference.objects.values_list("local_object_id", "remote_object_id"))
+    theirs = dict(Article.objects.using(postgres_pair.remote).values_list("pk", "text"))
+    ours = dict(Article.objects.exclude(text="bad").values_list("pk", "text"))
+    assert {pk: theirs[int(keys[str(pk)])] for pk in ours} == ours
 
 
 def test_a_culprit_takes_those_along_that_were_to_point_to_it(postgres_pair: Pair) -> None:
