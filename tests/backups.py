@@ -36,6 +36,8 @@ class Backup:
     def _copy(self, source: str, target: str) -> None:
         connections[self.alias].close()
         if vendor_of(self.alias) == "postgres":
+            # A database that is copied must have no other sessions either.
+            on_server(self.alias, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{source}'")
             on_server(self.alias, f'DROP DATABASE IF EXISTS "{target}" WITH (FORCE)')
             on_server(self.alias, f'CREATE DATABASE "{target}" TEMPLATE "{source}"')
             return

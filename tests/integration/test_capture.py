@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
@@ -111,7 +112,7 @@ def test_every_way_to_save_one_object(pair: Pair) -> None:
     article.save(update_fields=["title"])
     Article.objects.update_or_create(pk=article.pk, defaults={"title": "Two"})
     other, _ = Article.objects.get_or_create(title="Three")
-    asyncio.run(_change(other.pk))
+    run_async(_change(other.pk))
 
     assert logged() == [
         ("article", str(article.pk), "ADD"),
@@ -120,6 +121,18 @@ def test_every_way_to_save_one_object(pair: Pair) -> None:
         ("article", str(other.pk), "ADD"),
         ("article", str(other.pk), "CHANGE"),
     ]
+
+
+def run_async(work: Coroutine[Any, Any, None]) -> None:
+    """Run asynchronous code, and close the connections of the thread in which Django does its work."""
+
+    async def work_and_close() -> None:
+        try:
+            await work
+        finally:
+            await sync_to_async(connections.close_all)()
+
+    asyncio.run(work_and_close())
 
 
 async def _change(pk: int) -> None:
@@ -355,7 +368,7 @@ def test_pausing_in_async_code(pair: Pair) -> None:
     async def main() -> None:
         await asyncio.gather(quietly(), loudly())
 
-    asyncio.run(main())
+    run_async(main())
 
     loud = Article.objects.get(title="Loud")
     assert logged() == [("article", str(loud.pk), "ADD")]
