@@ -13,7 +13,7 @@ from django.db.models import Model
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
-from synchro.models import ChangeLog
+from synchro.models import Attempt, ChangeLog
 from tests import factories
 from tests.acceptance.processes import PATIENCE, Process, Site, wait_until
 from tests.assertions import describe
@@ -34,6 +34,11 @@ def wait_until_nothing_is_pending(site: Site, *, timeout: float = PATIENCE) -> N
         for process in site.processes:
             error.add_note(f"{process.name}:\n{process.log[-3000:]}")
         raise
+
+
+def wait_for_attempts(number: int) -> None:
+    """Wait until so many attempts are kept: one that is counted before it is made is taken back a moment after it."""
+    wait_until(lambda: Attempt.objects.count() == number, f"{number} attempts are kept")
 
 
 def let_pauses_end() -> None:

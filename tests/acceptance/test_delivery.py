@@ -16,6 +16,7 @@ from tests.acceptance.steps import (
     remote_held_up,
     save_articles,
     start_beat,
+    wait_for_attempts,
     wait_until_a_worker_writes,
     wait_until_nothing_is_pending,
     waiting_backends,
@@ -142,7 +143,8 @@ def test_a_connection_to_remote_that_is_lost_while_writing_is_retried(site: Site
 
     wait_until_nothing_is_pending(site)
     assert_same_on_remote(article)
-    (attempt,) = Attempt.objects.all()
+    wait_for_attempts(1)
+    attempt = Attempt.objects.get()
     assert attempt.object_id == str(article.pk)
     assert attempt.task_id in worker.log
     assert "Traceback" not in worker.log.partition("retry: Retry in")[2]
