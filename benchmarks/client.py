@@ -1,10 +1,11 @@
 """Compare one model as ``manage.py synchronize --full --dry-run`` does, in a process that does nothing else.
 
-Prints the number of differences, and the most MB that the process has had.
+Prints the keys of the rows that differ, and the most MB that the process has had.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -13,16 +14,16 @@ import django
 
 def main() -> None:
     """Compare and report."""
-    label, *ways = sys.argv[1:]
+    way, label = sys.argv[1:]
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     django.setup()
-    from benchmarks.memory import peak
-    from synchro.compare import Request, digests, run
+    from django.apps import apps
 
-    if "by-rows" in ways:
-        digests.plan = lambda link, model: None
-    (tally,) = run(Request(models=(label,), dry_run=True), restart=True)
-    print(tally.differences, peak())
+    from benchmarks import compare
+    from benchmarks.memory import peak
+
+    keys = getattr(compare, way)(apps.get_model(label))()
+    print(json.dumps([sorted(keys), peak()]))
 
 
 if __name__ == "__main__":

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.compare import Checksums, RowByRow, fill, measured
+from benchmarks.compare import Checksums, ValueByValue, fill, measured
 from benchmarks.dispatching import without_dispatch
-from benchmarks.models import Row
+from benchmarks.models import Row, Shuffled
 from benchmarks.report import Cell, Goal, Result
 from benchmarks.sizes import Sizes
 
-_WAYS = {"checksums": Checksums(Row), "row by row": RowByRow(Row)}
+_WAYS = {
+    "checksums": Checksums(Row),
+    "checksums, keys in another order": Checksums(Shuffled),
+    "row by row by value": ValueByValue(Row),
+}
 
 
 def measure(sizes: Sizes) -> Result:
-    """Measure a tenth of the rows, and then all of them."""
-    rows = []
+    """Measure as many rows as elsewhere, and then ten times as many."""
+    rows: list[dict[str, Cell]] = []
     with without_dispatch():
-        for count in (max(sizes.rows // 10, 1), sizes.rows):
-            fill(count)
-            rows += [
-                measured(f"{count:,} rows: {name}", way, Sizes(count, 1), expected=0) for name, way in _WAYS.items()
-            ]
+        for count in (sizes.compared, sizes.compared * 10):
+            fill(count, Row, Shuffled)
+            ways = {f"{count:,} rows: {name}": way for name, way in _WAYS.items()}
+            rows += measured(ways, count, repeat=1, expected=set())
     return Result(
         name="compare_size",
-        title=f"Comparing a tenth of {sizes.rows:,} rows, and all of them",
+        title=f"Comparing {sizes.compared:,} rows, and ten times as many",
         rows=rows,
         goals=list(_goals(rows[: len(_WAYS)], rows[len(_WAYS) :])),
     )
@@ -35,3 +38,4 @@ def _goals(small: list[dict[str, Cell]], large: list[dict[str, Cell]]) -> Iterat
         yield Goal(f"{name}: times the time for a row", float(one["rows/s"]) / float(other["rows/s"]), most=1.25)
         more = float(other["peak of client MB"]) - float(one["peak of client MB"])
         yield Goal(f"{name}: more MB of the client", more, most=30)
+        yield Goal(f"{name}: MB of the client", float(other["peak of client MB"]), most=100)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from django.apps import apps
 from django.core.management import call_command
 from django.db import connections
 
@@ -27,6 +28,10 @@ def databases() -> Iterator[None]:
             call_command(
                 "migrate", database=alias, run_syncdb=True, verbosity=0
             )  # apps without migrations point to others
+            with connections[alias].schema_editor() as editor:
+                for model in apps.get_models():
+                    if not model._meta.managed:
+                        editor.create_model(model)
         yield
     finally:
         connections.close_all()

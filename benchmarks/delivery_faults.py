@@ -1,7 +1,8 @@
 """REMOTE is away while many changes are logged and queued; then it comes back.
 
-What counts: what the memory of the workers does meanwhile, whether tasks pile up with countdowns, and how fast
-everything drains. A catch-up of the same rows in the foreground is the measure of the speed.
+What counts: what the memory of the workers does meanwhile, whether tasks pile up with countdowns, whether anything was
+tried or put off, and how fast everything drains. A catch-up of the same rows in the foreground is the measure of the
+speed. Checkpoints are as rare as beat's; the clock starts with the first one that finds REMOTE back.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from benchmarks.timing import seconds
 from benchmarks.workers import countdowns, let_loose, queue_length, wait_until, workers
 from synchro import engine, touch
 from synchro.models import Attempt, ChangeLog
+from synchro_tasks import schedule
 from synchro_tasks.tasks import checkpoint
 
 _WORKERS = 2
 #: So many objects of a transaction get a task each.
 _TOGETHER = 20
+#: REMOTE is not tried more often than once a second, and beat does not come in the same.
+_SECONDS_BETWEEN_PROBES = 1.5
 _MEGABYTE = 2**20
 
 
@@ -40,6 +44,7 @@ class Outage:
     countdowns: int = 0
     most_queued: int = 0
     tried: int = 0
+    put_off: int = 0
     attempts: int = 0
 
 
@@ -55,6 +60,7 @@ def measure(sizes: Sizes) -> Result:
             outage = _change_all(processes, sizes.outage_seconds)
         finally:
             take_connections(REMOTE)
+        sleep(_SECONDS_BETWEEN_PROBES)
         started = perf_counter()
         _wait_for_checkpoints(lambda: _rows_on_remote() == known + count, "everything is on REMOTE")
         drained = count / (perf_counter() - started)
@@ -69,6 +75,7 @@ def measure(sizes: Sizes) -> Result:
                 "countdowns": outage.countdowns,
                 "most queued": outage.most_queued,
                 "entries tried": outage.tried,
+                "put off": outage.put_off,
                 "attempts kept": outage.attempts,
             }
         ],
@@ -76,6 +83,8 @@ def measure(sizes: Sizes) -> Result:
             Goal("outage: a worker grows by, MB", outage.grown, most=50),
             Goal("outage: countdowns", outage.countdowns, most=0),
             Goal("outage: entries with an attempt", outage.tried, most=0),
+            Goal("outage: entries that were put off", outage.put_off, most=0),
+            Goal("outage: attempts kept", outage.attempts, most=0),
             Goal("outage: drained, part of the foreground", drained / foreground, least=0.8),
         ],
     )
@@ -103,6 +112,7 @@ def _change_all(processes: Sequence[Popen[bytes]], seconds_away: float) -> Outag
     """Log a change of every row, queue a task for each, and watch the workers find out that REMOTE is away."""
     outage = Outage()
     deadline = monotonic() + seconds_away
+    beat = Beat()
     let_loose()
     before = [_memory(each) for each in processes]
     pks = list(Row.objects.order_by("pk").values_list("pk", flat=True))
@@ -112,10 +122,11 @@ def _change_all(processes: Sequence[Popen[bytes]], seconds_away: float) -> Outag
         if first % (100 * _TOGETHER) == 0:
             _look(outage, processes, before)
     while monotonic() < deadline:
-        checkpoint.delay()
+        beat.tick()
         _look(outage, processes, before)
         sleep(1)
     outage.tried = ChangeLog.objects.filter(attempts__gt=0).count()
+    outage.put_off = ChangeLog.objects.exclude(next_attempt_at=None).count()
     outage.attempts = Attempt.objects.count()
     return outage
 
@@ -128,17 +139,27 @@ def _look(outage: Outage, processes: Sequence[Popen[bytes]], before: Sequence[fl
 
 
 def _wait_for_checkpoints(condition: Callable[[], bool], what: str) -> None:
-    """Wait, and queue a checkpoint every second as beat does more rarely."""
-    last = 0.0
+    """Wait, with a checkpoint now and then."""
+    beat = Beat()
 
     def met() -> bool:
-        nonlocal last
-        if monotonic() - last > 1:
-            checkpoint.delay()
-            last = monotonic()
+        beat.tick()
         return condition()
 
     wait_until(met, what)
+
+
+class Beat:
+    """Queues a checkpoint at once, and then as often as beat does."""
+
+    def __init__(self) -> None:
+        self._next = monotonic()
+
+    def tick(self) -> None:
+        """Queue a checkpoint if it is time."""
+        if monotonic() >= self._next:
+            checkpoint.delay()
+            self._next += schedule.SECONDS
 
 
 def _memory(process: Popen[bytes]) -> float:

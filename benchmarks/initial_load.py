@@ -1,9 +1,10 @@
-"""The initial load of an empty REMOTE, killed in the middle and gone on with; and the catch-up of the same rows."""
+"""The initial load of an empty REMOTE and the catch-up of the same rows, and a load that is killed in the middle."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from time import perf_counter
 
 from django.db import connections
@@ -17,28 +18,42 @@ from benchmarks.report import Cell, Goal, Result
 from benchmarks.sizes import Sizes
 from benchmarks.timing import seconds
 from synchro import engine, touch
-from synchro.compare import Request, Watcher, run
+from synchro.compare import Request, Tally, Watcher, run
 
 #: Rows that are not loaded in one batch.
 _LEAST = 3000
+_REQUEST = Request(models=(Row._meta.label,))
 
 
 def measure(sizes: Sizes) -> Result:
-    """Measure the load of a tenth of the rows, of all of them, and the catch-up."""
+    """Measure the load of a tenth of the rows, and in turns that of all of them and their catch-up; then kill one."""
+    count = max(sizes.compared, 10 * _LEAST)
+    turns = []
     with without_dispatch():
-        rows = [_load(max(sizes.rows // 10, _LEAST)), _load(sizes.rows), _catch_up(sizes.rows)]
-    small, large, catch_up = rows
+        small = _load(count // 10)
+        for _ in range(sizes.repeat):
+            turns += [(_load(count), _catch_up(count))]
+        resumed = _resumed(count)
+    large, catch_up = (_middle(figures) for figures in zip(*turns, strict=True))
     more = float(large["peak of client MB"]) - float(small["peak of client MB"])
     return Result(
         name="initial_load",
-        title=f"Initial load of {sizes.rows:,} rows, killed in the middle",
-        rows=rows,
+        title=f"Initial load of {count:,} rows",
+        rows=[small, large, catch_up, resumed],
         goals=[
             Goal("initial load: rows/s", float(large["rows/s"]), least=5000),
-            Goal("initial load: part of catch-up", float(large["rows/s"]) / float(catch_up["rows/s"]), least=0.9),
+            Goal("initial load: part of catch-up", float(large["rows/s"]) / float(catch_up["rows/s"]), least=1.0),
+            Goal("resumed: part of catch-up", float(resumed["rows/s"]) / float(catch_up["rows/s"]), least=0.9),
+            Goal("initial load: MB of the client", float(large["peak of client MB"]), most=100),
             Goal("ten times the rows: more MB of the client", more, most=30),
         ],
+        details={"rows_per_second": [[float(each["rows/s"]) for each in turn] for turn in turns]},
     )
+
+
+def _middle(figures: Sequence[dict[str, Cell]]) -> dict[str, Cell]:
+    """Return those of the turn that was neither fast nor slow."""
+    return sorted(figures, key=lambda each: each["seconds"])[len(figures) // 2]
 
 
 class _Deadly(Watcher):
@@ -53,33 +68,51 @@ class _Deadly(Watcher):
 
 
 def _load(count: int) -> dict[str, Cell]:
+    """Load all rows at one go."""
+    _fill(count)
+    forget_peak()
+    started = perf_counter()
+    (tally,) = run(_REQUEST)
+    found = _figures(f"load, {count:,} rows", count, perf_counter() - started)
+    _require_loaded(tally, count)
+    return found
+
+
+def _resumed(count: int) -> dict[str, Cell]:
     """Load the second half of the rows: the process that loads the first one is killed."""
-    empty()
-    insert(LOCAL, Row, count)
-    settle()
-    request = Request(models=(Row._meta.label,))
-    _be_killed(request, enough=count // 2)
+    _fill(count)
+    _be_killed(enough=count // 2)
     there = _count_remote()
     if not 0 < there < count:
         raise AssertionError(f"{there} rows had been loaded when the process was killed.")
     forget_peak()
     started = perf_counter()
-    (tally,) = run(request)
-    elapsed = perf_counter() - started
-    if tally.repaired != count or _count_remote() != count:
-        raise AssertionError(f"Not all rows have been loaded: {tally}")
-    found = _figures(f"load, {count:,} rows", count - there, elapsed)
-    if compare(Row):
-        raise AssertionError("REMOTE differs after the load.")
+    (tally,) = run(_REQUEST)
+    found = _figures(f"load, {count:,} rows, killed and gone on with", count - there, perf_counter() - started)
+    _require_loaded(tally, count)
     return found
 
 
-def _be_killed(request: Request, *, enough: int) -> None:
+def _fill(count: int) -> None:
+    empty()
+    insert(LOCAL, Row, count)
+    settle()
+
+
+def _require_loaded(tally: Tally, count: int) -> None:
+    """Stop a run whose figures would mean nothing."""
+    if tally.repaired != count or _count_remote() != count:
+        raise AssertionError(f"Not all rows have been loaded: {tally}")
+    if compare(Row):
+        raise AssertionError("REMOTE differs after the load.")
+
+
+def _be_killed(*, enough: int) -> None:
     connections.close_all()
     child = os.fork()
     if child == 0:
         try:
-            run(request, watcher=_Deadly(enough))
+            run(_REQUEST, watcher=_Deadly(enough))
         finally:
             os._exit(1)
     os.waitpid(child, 0)
@@ -91,8 +124,7 @@ def _count_remote() -> int:
 
 def _catch_up(count: int) -> dict[str, Cell]:
     """Bring the same rows as changes that were logged one by one."""
-    empty()
-    insert(LOCAL, Row, count)
+    _fill(count)
     touch(Row.objects.all())
     settle()
     forget_peak()

@@ -49,7 +49,7 @@ def measure(sizes: Sizes) -> Result:
             watch.seen.clear()
         for _ in range(round(sizes.trickle_seconds / _TURN) or 1):
             for watch in watches.values():
-                _trickle(watch, _TURN)
+                _trickle(watch, min(_TURN, sizes.trickle_seconds))
     seen = {name: watch.seen for name, watch in watches.items()}
     return Result(
         name="latency",

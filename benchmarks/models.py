@@ -38,5 +38,9 @@ class Numbered(Columns):
     id = models.IntegerField(primary_key=True)
 
 
+class Shuffled(Columns):
+    """A watched row like the first one, of which REMOTE got its rows in quite another order."""
+
+
 class Unwatched(Columns):
     """The same row outside of synchro's sight: what Django alone needs for it."""

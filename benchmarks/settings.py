@@ -15,6 +15,8 @@ RUN = os.environ.setdefault("SYNCHRO_BENCHMARK_RUN", str(os.getpid()))
 
 POSTGRES_URL = os.environ.get("SYNCHRO_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 REDIS_URL = os.environ.get("SYNCHRO_REDIS", "redis://127.0.0.1:6379/14")
+#: Publishing is measured there, too, if it answers.
+RABBITMQ_URL = os.environ.get("SYNCHRO_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672//")
 REDIS_PREFIX = f"synchro-benchmark-{RUN}:"
 
 
@@ -32,12 +34,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 #: The test project's models are there for what is measured for every kind of model.
 INSTALLED_APPS = [
     *("django.contrib.contenttypes", "django.contrib.auth", "synchro", "synchro_tasks", "benchmarks"),
-    *("tests.shop", "tests.handlers", "tests.unwatched"),
+    *("tests.shop", "tests.values", "tests.handlers", "tests.unwatched"),
 ]
 
 SYNCHRO_LOCAL = "default"
 SYNCHRO_REMOTE = "remote"
-SYNCHRO_MODELS = [("benchmarks", "Row", "Numbered"), "shop", "handlers"]
+SYNCHRO_MODELS = [("benchmarks", "Row", "Numbered", "Shuffled"), "shop", "values", "handlers"]
 
 # As the documentation recommends it: every task runs at least once.
 CELERY_BROKER_URL = REDIS_URL

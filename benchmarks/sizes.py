@@ -43,9 +43,19 @@ class Sizes:
         return self.rows * 50
 
     @property
+    def compared(self) -> int:
+        """Rows of tables that are compared, and loaded for the first time."""
+        return self.rows * 50
+
+    @property
     def pending_entries(self) -> int:
         """Pending entries beside them."""
         return max(self.rows // 20, 1)
+
+    @property
+    def backlog(self) -> int:
+        """Pending entries, where there are too many for a checkpoint."""
+        return self.rows * 50
 
     @property
     def outage(self) -> int:

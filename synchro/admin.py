@@ -226,6 +226,10 @@ class ChangeLogAdmin(ObjectRowAdmin):
     )
     readonly_fields = ("model_label", "linked_object")
 
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """Leave the natural keys of deleted objects out: they are made of values, such as an e-mail address."""
+        return [name for name in self.fields if name != "natural_key" or conf.log_values]
+
     @admin.display(description=_("object id"))
     def linked_object(self, row: ChangeLog) -> str:
         """Return the changed object."""

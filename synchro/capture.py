@@ -9,7 +9,8 @@ What Django announces, and what it does not, as of Django 5.2 and 6.0:
   nobody. https://docs.djangoproject.com/en/5.2/ref/models/querysets/ and
   https://docs.djangoproject.com/en/5.2/ref/models/relations/
 - ``add()`` and ``set()`` insert the rows of an explicit through model in bulk: ``_add_items()`` in
-  ``django.db.models.fields.related_descriptors``.
+  ``django.db.models.fields.related_descriptors``. Where the relation is symmetrical, they insert those of the other
+  direction after the signal, and announce nothing more: these rows are logged as soon as they are committed.
 - A delete sets its children to NULL or to a default by ``update()``, and a receiver without a sender would keep it from
   deleting rows of any model the fast way: ``can_fast_delete()`` and ``delete()`` of
   ``django.db.models.deletion.Collector``.
@@ -20,6 +21,8 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,6 +65,11 @@ Connection = tuple[Signal, Callable[..., None], ModelClass]
 _LEAVES_CHILDREN = (CASCADE, PROTECT, RESTRICT, DO_NOTHING)
 _TOUCH_BATCH = 1000
 _connected: list[Connection] = []
+
+#: A row by its model and primary key.
+Row = tuple[ModelClass, Any]
+#: Where saves on another database than LOCAL are noted: its alias, and the rows.
+_noted: ContextVar[tuple[str, list[Row]] | None] = ContextVar("synchro_noted", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +129,33 @@ def touch(objects: QuerySet[Any] | Model | Iterable[Model]) -> int:
     return count
 
 
+@contextmanager
+def noting_saves(using: str) -> Iterator[list[Row]]:
+    """Note the watched rows that handlers save on REMOTE, as often as they do, without pausing the log."""
+    saved: list[Row] = []
+    token = _noted.set((using, saved))
+    try:
+        yield saved
+    finally:
+        _noted.reset(token)
+
+
+def rows_of(instance: Model) -> list[Row]:
+    """Return the rows in which an instance is kept: its own, and those of its multi-table parents."""
+    lineage = _lineage(instance._meta.concrete_model)  # type: ignore[arg-type]
+    return [(model, getattr(instance, name)) for model, name in lineage]
+
+
 # Receivers
 
 
 def log_save(sender: ModelClass, instance: Model, created: bool, using: str, **kwargs: Any) -> None:
-    """Log an added or changed object."""
-    if not _logs(using):
-        return
-    action = Action.ADD if created else Action.CHANGE
-    lineage = _lineage(sender._meta.concrete_model)  # type: ignore[arg-type]
-    _append(using, [_entry(model, getattr(instance, name), action) for model, name in lineage])
+    """Log an added or changed object; note one that is saved where somebody wants to know."""
+    if _logs(using):
+        action = Action.ADD if created else Action.CHANGE
+        _append(using, [_entry(model, pk, action) for model, pk in rows_of(instance)])
+    elif (noted := _noted.get()) is not None and noted[0] == using and not is_paused():
+        noted[1].extend(rows_of(instance))
 
 
 def remember_natural_key(sender: ModelClass, instance: Model, using: str, **kwargs: Any) -> None:
@@ -209,11 +234,15 @@ def log_through_rows(
     near, far = reversed(names) if reverse else names
     link: Any = sender._meta.get_field(near)
     key = link.get_foreign_related_value(instance)[0]
-    links = Q(**{near: key, f"{far}__in": pk_set})
+    _log_added(using, sender, Q(**{near: key, f"{far}__in": pk_set}))
     if field.remote_field.symmetrical:
-        links |= Q(**{far: key, f"{near}__in": pk_set})
-    pks = sender._base_manager.using(using).filter(links).values_list("pk", flat=True)
-    _append(using, [_entry(sender, pk, Action.ADD) for pk in pks])
+        mirrored = Q(**{far: key, f"{near}__in": pk_set})
+        transaction.on_commit(partial(_log_added, using, sender, mirrored), using=using, robust=True)
+
+
+def _log_added(using: str, model: ModelClass, condition: Q) -> None:
+    pks = model._base_manager.using(using).filter(condition).values_list("pk", flat=True)
+    _append(using, [_entry(model, pk, Action.ADD) for pk in pks])
 
 
 # Connecting

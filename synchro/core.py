@@ -16,7 +16,7 @@ from synchro import engine
 from synchro.conf import conf
 from synchro.engine.errors import describe, is_transient
 from synchro.exceptions import ObjectsFailed, SynchroError, TransientError
-from synchro.models import ChangeLog, Option, Reference, options
+from synchro.models import ChangeLog, Comparison, Option, Reference, options
 from synchro.natural_keys import NaturalKeyModel, NaturalManager, natural_manager
 from synchro.pausing import DisableSynchroLog, disable_synchro_log
 
@@ -104,6 +104,7 @@ def reset_synchro() -> None:
     with transaction.atomic(using=local):
         ChangeLog.objects.using(local).all().delete()
         Reference.objects.using(local).all().delete()
+        Comparison.objects.using(local).abandon({})
         now = timezone.now()
         Option.objects.using(local).update_or_create(key=Option.RESET, defaults={"value": now.isoformat()})
         options.checked(now)

@@ -60,6 +60,10 @@ class ObjectRow(models.Model):
         abstract = True
 
 
+#: Reasons in one statement: the server looks for each entry's among all of them.
+_REASONS_AT_ONCE = 500
+
+
 class ChangeRow(NamedTuple):
     """The values of a new ChangeLog entry, without the cost of a model instance."""
 
@@ -90,7 +94,7 @@ _ONWARDS = """
     SELECT object_id, EXISTS (SELECT 1 FROM synchro_wait) FROM synchro_changelog
     WHERE state = %s AND content_type_id = %s AND id >= (
         SELECT MIN(id) FROM synchro_changelog WHERE content_type_id = %s AND object_id = %s AND state = %s
-    ) AND (next_attempt_at IS NULL OR ((object_id = %s OR next_attempt_at <= %s) AND reason <> %s))
+    ) AND (next_attempt_at IS NULL OR (next_attempt_at <= %s AND reason <> %s))
     ORDER BY id LIMIT %s
 """
 
@@ -103,9 +107,10 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         return self.filter(state=ChangeLog.State.PENDING)
 
     def onwards(self, model: ModelClass, object_id: str, *, now: datetime, limit: int) -> Onwards:
-        """Return the object and, in order, the objects of its model with due entries that were appended later.
+        """Return the object, if it is due, and, in order, the due objects of its model that were changed later.
 
-        Where the object has no pending entry, there is none. Every task begins with this question, and most tasks of a
+        Where the object has no pending entry, there is none. Messages may be many for an object that fails: its pauses
+        are kept all the same. Every task begins with this question, and most tasks of a
         burst end with it: composing it anew each time would cost several times as much as asking it. Objects that are
         suspected to have killed a worker are left to the checkpoint.
         """
@@ -115,7 +120,7 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         moment = connection.ops.adapt_datetimefield_value(now)
         with connection.cursor() as cursor:
             lost = ChangeLog.WORKER_LOST
-            cursor.execute(_ONWARDS, [state, type_id, type_id, object_id, state, object_id, moment, lost, limit])
+            cursor.execute(_ONWARDS, [state, type_id, type_id, object_id, state, moment, lost, limit])
             found = cursor.fetchall()
         return Onwards(list(dict.fromkeys(row[0] for row in found)), any(row[1] for row in found[:1]))
 
@@ -195,6 +200,19 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
         now = timezone.now()
         self.append([ChangeRow(type_id, each, int(ChangeLog.Action.CHANGE), now) for each in object_ids])
 
+    def append_again(self, model: ModelClass, object_ids: Collection[str]) -> list[str]:
+        """Append an entry for each object that has any of its row, as old as the newest, and return these objects.
+
+        So a newer change on REMOTE wins against it, too.
+        """
+        log = self.of_objects(model, object_ids).exclude(action=ChangeLog.Action.M2M).order_by()
+        newest = dict(log.values_list("object_id").annotate(models.Max("date")))
+        type_id = ContentType.objects.db_manager(self.db).get_for_model(model).pk
+        action = int(ChangeLog.Action.CHANGE)
+        again = [ChangeRow(type_id, each, action, date, reason=ChangeLog.HANDLED) for each, date in newest.items()]
+        self.append(again)
+        return list(newest)
+
     def models_with_pending(self) -> set[ModelClass]:
         """Return the models that have pending entries, with one index lookup for each of them."""
         types = ContentType.objects.db_manager(self.db)
@@ -207,26 +225,19 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
 
     def mark_skipped(self, reasons: Mapping[int, str]) -> int:
         """Mark entries, as far as they are not settled yet, as deliberately not copied, each with its own reason."""
-        if not reasons:
-            return 0
+        return sum(self._skip(dict(chunk)) for chunk in rows.batched(reasons.items(), _REASONS_AT_ONCE))
+
+    def _skip(self, reasons: Mapping[int, str]) -> int:
         by_reason: dict[str, list[int]] = {}
         for pk, reason in reasons.items():
             by_reason.setdefault(reason, []).append(pk)
         cases = [models.When(pk__in=ids, then=models.Value(reason)) for reason, ids in by_reason.items()]
-        told = models.Case(*cases, output_field=models.TextField())
-        return self._settle(reasons, ChangeLog.State.SKIPPED, told)
+        return self._settle(reasons, ChangeLog.State.SKIPPED, models.Case(*cases, output_field=models.TextField()))
 
-    def record_failure(self, *, max_attempts: int, next_attempt_at: datetime, reason: str) -> int:
-        """Count a failed attempt: pending entries wait until next_attempt_at or, after max_attempts, are given up.
-
-        Return how many were given up.
-        """
-        pending = self.pending()
-        given_up = pending.filter(attempts__gte=max_attempts - 1).update(
-            state=ChangeLog.State.FAILED, attempts=F("attempts") + 1, next_attempt_at=None, reason=reason
-        )
-        pending.update(attempts=F("attempts") + 1, next_attempt_at=next_attempt_at, reason=reason)
-        return given_up
+    def record_failure(self, *, attempts: int, next_attempt_at: datetime | None, reason: str) -> None:
+        """Count a failed attempt: pending entries wait until next_attempt_at or, without it, are given up."""
+        state = ChangeLog.State.FAILED if next_attempt_at is None else ChangeLog.State.PENDING
+        self.pending().update(state=state, attempts=attempts, next_attempt_at=next_attempt_at, reason=reason)
 
     def begin_attempt(self, *, max_attempts: int, next_attempt_at: datetime) -> bool:
         """Count an attempt before it is made, as if it had killed its worker; False where it must not be made.
@@ -240,7 +251,7 @@ class ChangeLogQuerySet(models.QuerySet["ChangeLog"]):
 
     def end_attempt(self) -> None:
         """Take an attempt back that was counted before it was made: its worker lives."""
-        self.exclude(state=ChangeLog.State.FAILED).update(attempts=F("attempts") - 1)
+        self.exclude(state=ChangeLog.State.FAILED).filter(attempts__gt=0).update(attempts=F("attempts") - 1)
         self.pending().filter(reason=ChangeLog.WORKER_LOST).update(next_attempt_at=None, reason="")
 
     def postpone(self, *, next_attempt_at: datetime, reason: str) -> None:
@@ -321,6 +332,8 @@ class ChangeLog(ObjectRow):
 
     #: The reason of entries whose attempt has begun where workers were lost, and has not ended.
     WORKER_LOST = str(WorkerLost())
+    #: The reason of entries that bring LOCAL's state once more, because a handler saved the copy on REMOTE.
+    HANDLED = "A signal handler has changed the copy."
 
     object_id = ObjectIdField(_("object id"))
     action = models.PositiveSmallIntegerField(_("action"), choices=Action.choices)
@@ -365,8 +378,10 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
 
     def prune(self, before: datetime, *, limit: int) -> int:
         """Delete up to ``limit`` attempts from before the moment, the oldest first, and return how many."""
-        oldest = self.order_by("id").values_list("id", "date")[:limit]
-        return self.filter(pk__in=[pk for pk, date in oldest if date < before]).delete()[0]
+        oldest = self.order_by("id").values_list("id", "date")
+        if not any(date < before for _, date in oldest[:1]):
+            return 0
+        return self.filter(pk__in=[pk for pk, date in oldest[:limit] if date < before]).delete()[0]
 
 
 class Attempt(ObjectRow):
@@ -402,7 +417,7 @@ class ServerNow(Now):
 class HoldQuerySet(models.QuerySet["Hold"]):
     """What is held back, and whose turn it is to see whether it still has to be."""
 
-    #: One probe in this time, over all workers.
+    #: The next probe begins so long after the last one has failed.
     _PAUSE = timedelta(seconds=1)
     #: A turn further in the future than this was set before somebody put the server's clock back.
     _CLOCK_WAS_PUT_BACK = timedelta(minutes=1)
@@ -416,15 +431,24 @@ class HoldQuerySet(models.QuerySet["Hold"]):
         return self.held().filter(label__in=["", label])
 
     def hold(self, label: str, reason: str) -> bool:
-        """Hold back a model, or REMOTE as a whole, and return whether this is new."""
-        _, is_new = self.get_or_create(label=label, defaults={"reason": reason, "next_try_at": self._later()})
+        """Hold back a model, or REMOTE as a whole, which has just failed; return whether this is new."""
+        failed = {"reason": reason, "next_try_at": ServerNow() + self._PAUSE}
+        _, is_new = self.get_or_create(label=label, defaults=failed)
         if not is_new:
-            self.filter(label=label).update(reason=reason)
+            self.filter(label=label).update(**failed)
         return is_new
 
-    def claim_probe(self, label: str) -> bool:
-        """Tell whether the caller is the one who tries now. Of all workers, one a second is."""
-        return self.filter(self._is_due(), label=label).update(next_try_at=self._later()) > 0
+    def claim_probe(self, label: str, *, longest: timedelta) -> bool:
+        """Tell whether the caller is the one who tries now. Of all workers one is, until it has failed.
+
+        Args:
+            longest: how long one that dies keeps the others from trying.
+        """
+        return self.filter(self._is_due(), label=label).update(next_try_at=ServerNow() + longest) > 0
+
+    def pass_on(self, labels: Collection[str]) -> None:
+        """Give turns that were claimed to whoever comes next: the caller has nothing to try with."""
+        self.filter(label__in=labels).update(next_try_at=ServerNow())
 
     def release(self, label: str) -> bool:
         """Let everything go on and return whether it was held back until now: of many callers one is told so."""
@@ -432,9 +456,6 @@ class HoldQuerySet(models.QuerySet["Hold"]):
 
     def _is_due(self) -> Q:
         return Q(next_try_at__lte=ServerNow()) | Q(next_try_at__gt=ServerNow() + self._CLOCK_WAS_PUT_BACK)
-
-    def _later(self) -> Any:
-        return ServerNow() + self._PAUSE
 
 
 class Hold(models.Model):
@@ -487,19 +508,20 @@ class WaitQuerySet(models.QuerySet["Wait"]):
         return self.wake(model, object_ids)
 
     def wake(self, model: ModelClass, object_ids: Collection[str]) -> list[tuple[ModelClass, str]]:
-        """Let those be due that wait for any of these objects, and return them."""
+        """Let those be due that wait for any of these objects, and return the first of them."""
         types = ContentType.objects.db_manager(self.db)
         waits = self.filter(among("for_object_id", object_ids), for_content_type_id=types.get_for_model(model).pk)
-        by_type: dict[int, list[str]] = {}
-        for type_id, object_id in waits.values_list("content_type_id", "object_id"):
-            by_type.setdefault(type_id, []).append(object_id)
         woken: list[tuple[ModelClass, str]] = []
-        for type_id, ids in by_type.items():
-            waiting = types.get_for_id(type_id).model_class()
-            if waiting is not None:
-                ChangeLog.objects.using(self.db).of_objects(waiting, ids).wake()
-                woken += [(waiting, each) for each in ids]
-            self.filter(among("object_id", ids), content_type_id=type_id).delete()
+        while some := list(waits.values_list("content_type_id", "object_id")[: Wait.AT_ONCE]):
+            by_type: dict[int, list[str]] = {}
+            for type_id, object_id in some:
+                by_type.setdefault(type_id, []).append(object_id)
+            for type_id, ids in by_type.items():
+                waiting = types.get_for_id(type_id).model_class()
+                if waiting is not None:
+                    ChangeLog.objects.using(self.db).of_objects(waiting, ids).wake()
+                    woken += [(waiting, each) for each in ids[: Wait.NAMED - len(woken)]]
+                self.filter(among("object_id", ids), content_type_id=type_id).delete()
         return woken
 
     def wake_forgotten(self, *, limit: int) -> None:
@@ -518,6 +540,10 @@ class WaitQuerySet(models.QuerySet["Wait"]):
 
 class Wait(ObjectRow):
     """An object with pending entries that cannot go before another one has: its parent, or the row in its way."""
+
+    #: So many are woken with one statement, and so many of them are named: of a million one need not tell each.
+    AT_ONCE = 1000
+    NAMED = 10_000
 
     object_id = ObjectIdField(_("object id"))
     for_content_type = models.ForeignKey(
@@ -604,6 +630,7 @@ class Option(models.Model):
     #: Identity of the database that this one synchronizes to.
     PEER = "peer"
     LAST_CHECK = "last_check"
+    LAST_CHECKPOINT = "last_checkpoint"
     #: The model whose turn was the last one in a run that ended early.
     LAST_MODEL = "last_model"
 
@@ -626,13 +653,25 @@ KEPT_COMPARISONS = 20
 class ComparisonQuerySet(models.QuerySet["Comparison"]):
     """Selections of comparisons."""
 
+    #: What was compared longer ago says nothing about today, and least of all after a night.
+    _FRESH = timedelta(hours=12)
+
     def take_over(self, request: dict[str, Any]) -> Comparison | None:
-        """Return the newest unfinished comparison with this request, for the caller to go on with."""
-        unfinished = self.exclude(state=Comparison.State.FINISHED).order_by("-pk")
-        found = next((each for each in unfinished[:KEPT_COMPARISONS] if each.request == request), None)
-        if found is not None:
-            found.start()
+        """Return the newest unfinished comparison with this request, for the caller to go on with, if it is fresh."""
+        found = self.filter(pk__in=self._unfinished(request)).order_by("-pk").first()
+        if found is None or found.updated_at < timezone.now() - self._FRESH:
+            return None
+        found.start()
         return found
+
+    def abandon(self, request: dict[str, Any]) -> None:
+        """Let nobody go on with unfinished comparisons whose request says this; who is at work on one ends."""
+        self.filter(pk__in=self._unfinished(request)).update(state=Comparison.State.ABANDONED, holder="")
+
+    def _unfinished(self, request: dict[str, Any]) -> list[int]:
+        states = [Comparison.State.RUNNING, Comparison.State.INTERRUPTED]
+        found = self.filter(state__in=states).values_list("pk", "request")
+        return [pk for pk, asked in found if {**asked, **request} == asked]
 
     def prune(self) -> None:
         """Keep the last comparisons."""
@@ -649,6 +688,7 @@ class Comparison(models.Model):
         RUNNING = 1, _("running")
         INTERRUPTED = 2, _("interrupted")
         FINISHED = 3, _("finished")
+        ABANDONED = 4, _("abandoned")
 
     request = models.JSONField(_("request"), default=dict)
     state = models.PositiveSmallIntegerField(_("state"), choices=State.choices, default=State.RUNNING)
@@ -680,6 +720,11 @@ class Comparison(models.Model):
         return bool(self.request.get("dry_run"))
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether a process works on it now: one that was killed leaves it running."""
+        return self.state == Comparison.State.RUNNING and timezone.now() - self.updated_at < timedelta(minutes=1)
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """The numbers of the models about which there is anything to say, and of the one at work."""
         names = ("missing", "different", "deleted", "extra", "failed", "skipped", "error")
@@ -704,6 +749,7 @@ class Comparison(models.Model):
         """Become the one that works on it."""
         self.holder = uuid.uuid4().hex
         self.state = Comparison.State.RUNNING
+        self.updated_at = timezone.now()
         self.error = ""
         self.save(using=self._state.db)
 
@@ -733,8 +779,7 @@ class Options:
 
         Setting it to a moment means: entries dated up to it count as done, entries dated after it are pending again.
         """
-        row = Option.objects.using(conf.local).filter(key=Option.LAST_CHECK).first()
-        return parse_datetime(row.value) if row else None
+        return self._moment(Option.LAST_CHECK)
 
     @last_check.setter
     def last_check(self, moment: datetime) -> None:
@@ -743,9 +788,24 @@ class Options:
 
     def checked(self, moment: datetime) -> None:
         """Remember when LOCAL was last synchronized and leave the log as it is."""
-        Option.objects.using(conf.local).update_or_create(
-            key=Option.LAST_CHECK, defaults={"value": moment.isoformat(timespec="microseconds")}
-        )
+        self._keep(Option.LAST_CHECK, moment)
+
+    @property
+    def last_checkpoint(self) -> datetime | None:
+        """When a worker has last come to the end of a checkpoint; None before the first time."""
+        return self._moment(Option.LAST_CHECKPOINT)
+
+    def checkpoint_ended(self, moment: datetime) -> None:
+        """Remember when a checkpoint has ended, whatever it could do."""
+        self._keep(Option.LAST_CHECKPOINT, moment)
+
+    def _moment(self, key: str) -> datetime | None:
+        row = Option.objects.using(conf.local).filter(key=key).first()
+        return parse_datetime(row.value) if row else None
+
+    def _keep(self, key: str, moment: datetime) -> None:
+        text = moment.isoformat(timespec="microseconds")
+        Option.objects.using(conf.local).update_or_create(key=key, defaults={"value": text})
 
 
 options = Options()

@@ -24,6 +24,7 @@ object_failed = Signal()
 #: is LOCAL's alias; ``label`` is 'app.ModelName', or '' for REMOTE as a whole; ``reason`` is a sentence.
 synchro_alarm = Signal()
 
-#: Sent to have a comparison done in the background. ``request`` holds the fields of ``synchro.compare.Request``. A
-#: receiver returns whether it has queued it.
+#: Sent to have a comparison done in the background. ``request`` holds the fields of ``synchro.compare.Request``,
+#: ``pace`` the arguments ``batch_size`` and ``sleep`` of ``synchro.compare.run``. A receiver returns whether it has
+#: queued it.
 comparison_requested = Signal()

@@ -46,12 +46,17 @@ def can_stage(using: str, objects: Sequence[Any], fields: Sequence[Field[Any, An
 
 
 def _may_stage(connection: Any) -> bool:
-    """Tell whether the role may make temporary tables, as everybody may until it is revoked; ask once."""
-    if not hasattr(connection, "_synchro_may_stage"):
+    """Tell whether the role may make temporary tables, as everybody may until it is revoked.
+
+    It is asked once, and remembered as long as the connection lasts.
+    """
+    session, may = getattr(connection, "_synchro_may_stage", (None, False))
+    if session is not connection.connection:
         with connection.cursor() as cursor:
             cursor.execute("SELECT has_database_privilege(current_database(), 'TEMP')")
-            (connection._synchro_may_stage,) = cursor.fetchone()
-    return bool(connection._synchro_may_stage)
+            (may,) = cursor.fetchone()
+        connection._synchro_may_stage = connection.connection, may
+    return bool(may)
 
 
 def insert(

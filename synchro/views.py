@@ -71,9 +71,9 @@ class SynchroView(TemplateView):
         if "synchro" in request.POST:
             self._perform(self._synchronize, SYNCHRONIZE)
         elif "compare" in request.POST:
-            self._perform(lambda: compare.queue(compare.Request(dry_run=True)), SYNCHRONIZE)
+            self._compare(compare.Request(dry_run=True))
         elif "repair" in request.POST:
-            self._perform(lambda: compare.queue(compare.Request()), SYNCHRONIZE)
+            self._compare(compare.Request())
         elif "reset" in request.POST:
             self._perform(self._reset, RESET)
         else:
@@ -83,19 +83,25 @@ class SynchroView(TemplateView):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Add what the admin's base template needs, the status, and which buttons to show."""
         status = self._guarded(Status.read)
+        comparisons = _last_comparisons() if status is not None else []
         may = self.request.user.has_perm
         return super().get_context_data(
             **admin.site.each_context(self.request),
             title=_("Synchronization"),
             status=status,
             counted=COUNTED,
-            comparisons=_last_comparisons() if status is not None else [],
+            comparisons=comparisons,
+            is_comparing=any(each.is_at_work for each in comparisons),
             may_view_log=may(VIEW),
             may_synchronize=may(SYNCHRONIZE) and status is not None and status.remote is not None,
             may_compare=compare.can_queue(),
             may_reset=may(RESET) and self._guarded(lambda: conf.allow_reset),
             **kwargs,
         )
+
+    def _compare(self, request: compare.Request) -> None:
+        restart = "restart" in self.request.POST
+        self._perform(lambda: compare.queue(request, restart=restart), SYNCHRONIZE)
 
     def _perform(self, action: Callable[[], str], permission: str) -> None:
         if not self.request.user.has_perm(permission):

@@ -39,9 +39,9 @@ def queue_changes(objects: Sequence[Named], **kwargs: Any) -> None:
         publisher.publish(replicate, calls, after_gap=checkpoint)
 
 
-def queue_comparison(request: dict[str, Any], **kwargs: Any) -> bool:
+def queue_comparison(request: dict[str, Any], pace: dict[str, Any], **kwargs: Any) -> bool:
     """Queue a comparison and return whether that worked; receiver of ``comparison_requested``."""
     if current_app.conf.task_always_eager:
-        synchronize.apply((True, request), throw=False)
+        synchronize.apply((True, request, *pace.values()), throw=False)
         return True
-    return publisher.publish(synchronize, [(True, request)])
+    return publisher.publish(synchronize, [(True, request, *pace.values())])

@@ -14,11 +14,11 @@ from threading import Event, Thread
 
 from django.db import Error as AnyDatabaseError
 from django.db import connections
-from django.db.models import Q, QuerySet
-from django.utils import timezone
+from django.db.models import QuerySet
+from django.utils.dateparse import parse_datetime
 
 from synchro.conf import conf
-from synchro.models import Option
+from synchro.models import Option, ServerNow
 
 logger = logging.getLogger(__name__)
 
@@ -43,28 +43,43 @@ class Lease:
 
     def acquire(self) -> bool:
         """Take the lease if nobody holds it."""
-        now = timezone.now()
-        row, _ = Option.objects.using(self._using).get_or_create(key=self._key, defaults={"value": _text(now)})
-        self.is_inherited = " " in row.value
-        # An end too far in the future was written by a clock that is wrong.
-        free = Q(value__lte=_text(now)) | Q(value__gt=_text(now + 2 * _DURATION))
-        return self._hold(self._rows().filter(free))
+        found = self._read()
+        if found is None:
+            Option.objects.using(self._using).get_or_create(key=self._key, defaults={"value": ""})
+            found = self._read()
+        if found is None:
+            return False  # somebody deletes it again and again
+        value, now = found
+        until = _end(value)
+        # An end too far in the future was written before somebody put the server's clock back.
+        if until is not None and now < until <= now + 2 * _DURATION:
+            return False
+        self.is_inherited = " " in value
+        self._value = value
+        return self._hold(now)
 
     def renew(self) -> bool:
         """Hold the lease for the whole duration from now on, unless somebody else has taken it."""
-        self.is_lost = not self._hold(self._rows().filter(value=self._value))
+        found = self._read()
+        self.is_lost = found is None or not self._hold(found[1])
         return not self.is_lost
 
     def release(self) -> None:
         """Let go of the lease if it is still held."""
-        self._rows().filter(value=self._value).update(value=_text(timezone.now()))
+        self._rows().filter(value=self._value).update(value="")
 
-    def _hold(self, row: QuerySet[Option]) -> bool:
-        value = f"{_text(timezone.now() + _DURATION)} {self._holder}"
-        if not row.update(value=value):
+    def _hold(self, now: datetime) -> bool:
+        """Go on from the value that was read or written last, unless somebody else has been faster."""
+        value = f"{(now + _DURATION).isoformat()} {self._holder}"
+        if not self._rows().filter(value=self._value).update(value=value):
             return False
         self._value = value
         return True
+
+    def _read(self) -> tuple[str, datetime] | None:
+        """Return the row's value and the server's time: one clock for all workers, however wrong theirs are."""
+        found = self._rows().annotate(now=ServerNow()).values_list("value", "now").first()
+        return (found[0], _utc(found[1])) if found is not None else None
 
     def _rows(self) -> QuerySet[Option]:
         return Option.objects.using(self._using).filter(key=self._key)
@@ -103,6 +118,11 @@ def _renew(own: Lease, done: Event) -> None:
         connections.close_all()
 
 
-def _text(moment: datetime) -> str:
-    """Return a moment in a form whose order is that of time: always UTC, always with microseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+def _end(value: str) -> datetime | None:
+    """Return until when somebody holds the lease; None where nobody does."""
+    moment = parse_datetime(value.partition(" ")[0])
+    return _utc(moment) if moment is not None else None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from threading import Lock
 from typing import Any
 
 from celery import Task, current_app, uuid
@@ -38,30 +38,67 @@ _BOUNDED = {
     "write_timeout": _TIMEOUT,
     "max_retries": 0,
 }
-#: Connections that are kept open while nobody publishes. More threads than these may publish at once.
-_MAX_IDLE = 10
+#: Seconds that a request waits for another thread which is talking to the broker. Longer means that something is wrong.
+_PATIENCE = 0.005
+#: The same where nobody looks at the clock.
+_LONG_PATIENCE = 1.0
 
 
 class Publisher:
-    """Publishes tasks on connections of its own, which give up after milliseconds, and leaves a failing broker alone.
+    """Publishes tasks on a connection of its own, which gives up after milliseconds, and leaves a failing broker alone.
 
-    Nothing depends on the messages: whoever uses this has another way to find the work later.
+    Nothing depends on the messages: whoever uses this has another way to find the work later. Threads take turns, so
+    that only one of them finds out that the broker does not answer.
     """
 
     def __init__(self) -> None:
         self._breaker = Breaker()
-        self._idle: deque[_Producer] = deque()
+        self._turn = Lock()
+        self._producer: _Producer | None = None
+        #: Whether messages could not be published, and nothing was published to make up for them.
+        self._has_gap = False
 
     def publish(self, task: Task[Any, Any], calls: Sequence[Args], *, after_gap: Task[Any, Any] | None = None) -> bool:
         """Publish one message for each tuple of arguments and return whether that worked; never raise.
 
         Args:
-            after_gap: published once, without arguments, when this works again after messages could not be published.
+            after_gap: published without arguments when this works again after messages could not be published. With
+                it the caller waits for other threads for a moment only.
         """
         if not calls:
             return True
-        if not self._breaker.allows():
-            return False
+        published = self._take_turn(task, calls, _PATIENCE if after_gap else _LONG_PATIENCE)
+        if published and self._has_gap and after_gap is not None:
+            self._has_gap = False
+            self._take_turn(after_gap, [()], _PATIENCE)
+        return published
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._turn:
+            self._disconnect()
+
+    def _take_turn(self, task: Task[Any, Any], calls: Sequence[Args], patience: float) -> bool:
+        """Publish when no other thread does, unless that takes too long."""
+        published = False
+        if self._wait_for_turn(patience):
+            try:
+                published = self._breaker.allows() and self._try(task, calls)
+            finally:
+                self._turn.release()
+        if not published:
+            self._has_gap = True
+        return published
+
+    def _wait_for_turn(self, patience: float) -> bool:
+        # While the broker fails there is nothing to wait for but another thread's try.
+        if self._turn.acquire(timeout=0 if self._breaker.is_open else patience):
+            return True
+        self._has_gap = True
+        # Whose turn it is sees the gap in the end, unless that has just come.
+        return self._turn.acquire(blocking=False)
+
+    def _try(self, task: Task[Any, Any], calls: Sequence[Args]) -> bool:
         started = time.monotonic()
         try:
             self._publish(task, calls)
@@ -71,47 +108,34 @@ class Publisher:
             return False
         if self._breaker.succeeded():
             logger.info("broker takes tasks again")
-            if after_gap is not None:
-                return self.publish(after_gap, [()])
         return True
 
-    def close(self) -> None:
-        """Close the connections that nobody uses at the moment."""
-        while (producer := self._take()) is not None:
-            producer.connection.collect()
-
     def _publish(self, task: Task[Any, Any], calls: Sequence[Args]) -> None:
-        producer = self._take()
-        if producer is None:
-            return self._publish_with(_connect(task), task, calls)
+        is_used = self._producer is not None
         started = time.monotonic()
         try:
-            self._publish_with(producer, task, calls)
+            self._publish_once(task, calls)
         except Exception:
             # The broker has closed the connection since it was used last, or is gone: a new one tells. But silence is
             # waited for only once.
-            self.close()
-            if time.monotonic() - started > _TIMEOUT / 2:
+            if not is_used or time.monotonic() - started > _TIMEOUT / 2:
                 raise
-            self._publish_with(_connect(task), task, calls)
+            self._publish_once(task, calls)
 
-    def _take(self) -> _Producer | None:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None
-
-    def _publish_with(self, producer: _Producer, task: Task[Any, Any], calls: Sequence[Args]) -> None:
+    def _publish_once(self, task: Task[Any, Any], calls: Sequence[Args]) -> None:
+        producer: _Producer = self._producer or Producer(_bounded_connection(task.app))
+        self._producer = producer
         try:
             with producer.batch() if len(calls) > 1 else nullcontext():
                 for call in calls:
                     _send(producer, task, call)
         except BaseException:
-            producer.connection.collect()
+            self._disconnect()
             raise
-        if len(self._idle) < _MAX_IDLE:
-            self._idle.append(producer)
-        else:
+
+    def _disconnect(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
             producer.connection.collect()
 
 
@@ -155,10 +179,6 @@ def import_transport() -> None:
         _bounded_connection(current_app).transport_cls  # noqa: B018
     except Exception as error:  # a wrong address: the system check says so
         logger.warning("broker cannot be used error=%s", _names(error))
-
-
-def _connect(task: Task[Any, Any]) -> _Producer:
-    return Producer(_bounded_connection(task.app))
 
 
 def _bounded_connection(app: Any) -> Connection:

@@ -15,7 +15,8 @@ from synchro_tasks.tasks import CHECKPOINT
 logger = logging.getLogger(__name__)
 
 NAME = "synchro: checkpoint"
-_SECONDS = 60
+#: How often a checkpoint is queued, unless the operator says otherwise.
+SECONDS = 60
 #: Checkpoints that no worker has taken after so many seconds are dropped: one is enough.
 _EXPIRES = 600
 #: Remembers that the entry was made: one that is missing although this is there was deleted by somebody.
@@ -38,7 +39,7 @@ def install(using: str, **kwargs: Any) -> None:
         _, is_new = Option.objects.using(using).get_or_create(key=_MARKER, defaults={"value": NAME})
         if not is_new or PeriodicTask.objects.using(using).filter(task=CHECKPOINT).exists():
             return
-        every = {"every": _SECONDS, "period": IntervalSchedule.SECONDS}
+        every = {"every": SECONDS, "period": IntervalSchedule.SECONDS}
         intervals = IntervalSchedule.objects.using(using)
         PeriodicTask.objects.using(using).create(
             name=NAME,
@@ -47,7 +48,7 @@ def install(using: str, **kwargs: Any) -> None:
             expire_seconds=_EXPIRES,
             description="Copies what the queue has lost and what is due again, and deletes old log entries.",
         )
-    logger.info("checkpoint scheduled using=%s seconds=%s", using, _SECONDS)
+    logger.info("checkpoint scheduled using=%s seconds=%s", using, SECONDS)
 
 
 def _has_tables(using: str, *models: Any) -> bool:

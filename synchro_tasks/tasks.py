@@ -20,7 +20,7 @@ from django.utils import timezone
 from synchro import compare, engine
 from synchro.conf import conf
 from synchro.exceptions import PermanentError, SynchroError, TransientError
-from synchro.models import Attempt, ChangeLog
+from synchro.models import Attempt, ChangeLog, options
 from synchro.registry import watched_model
 from synchro_tasks import lost, publisher
 from synchro_tasks.lease import Lease, lease
@@ -79,8 +79,10 @@ def replicate(self: Task[Any, Any], model_label: str, pk: str) -> str:
     model_label, pk = str(model_label), str(pk)
     alone = lost.is_suspected(self)
     try:
-        engine.check(model_label)
+        is_its_turn = engine.check(model_label)
         report = engine.sync_object(model_label, pk, alone=alone, task_id=_id(self))
+        if is_its_turn and report.is_empty:
+            engine.pass_on("", model_label)
     except Exception as error:
         if (verdict := _verdict(self, model_label, pk, error)) is not None:
             raise verdict from None
@@ -117,24 +119,33 @@ def checkpoint(self: Task[Any, Any]) -> str:
             report = _catch_up(self, own)
         finally:
             pruned = _prune()
+            options.checkpoint_ended(timezone.now())
     return f"{_summary(report)}, {pruned} old rows deleted"
 
 
 @shared_task(name="synchro_tasks.synchronize", **_AT_LEAST_ONCE)
-def synchronize(self: Task[Any, Any], full: bool = False, request: dict[str, Any] | None = None) -> str:
+def synchronize(
+    self: Task[Any, Any],
+    full: bool = False,
+    request: dict[str, Any] | None = None,
+    batch_size: int | None = None,
+    sleep: float = 0.0,
+) -> str:
     """Bring everything that is pending to REMOTE, also what waits for its next attempt.
 
     Args:
         full: compare all rows instead, and repair what differs. Another run with the same request, also one that was
             killed, is taken over where it is.
         request: what to compare, by the fields of ``synchro.compare.Request``; everything without it.
+        batch_size: how many objects to compare at once.
+        sleep: seconds to rest after each batch of a comparison.
 
     Raises:
         PermanentError: some objects could not be copied; all others were.
         SynchroError: a database could not be used; everything that has not arrived stays pending.
     """
     if full:
-        return _compare(self, request or {})
+        return _compare(self, request or {}, batch_size=batch_size, sleep=sleep)
     with _errors_explained(self):
         report = engine.sync_pending(alone=lost.is_suspected(self), task_id=_id(self))
     _queue_held(self, report)
@@ -144,10 +155,10 @@ def synchronize(self: Task[Any, Any], full: bool = False, request: dict[str, Any
     return _summary(report)
 
 
-def _compare(task: Task[Any, Any], request: dict[str, Any]) -> str:
+def _compare(task: Task[Any, Any], request: dict[str, Any], **pace: Any) -> str:
     with _errors_explained(task):
         watcher = Progress(task) if _is_in_worker(task) else None
-        tallies = compare.run(compare.Request.from_plain(request), watcher=watcher, task_id=_id(task))
+        tallies = compare.run(compare.Request.from_plain(request), watcher=watcher, task_id=_id(task), **pace)
     names = ("compared", "differences", "repaired", "failed", "skipped")
     summary = ", ".join(f"{sum(getattr(tally, name) for tally in tallies)} {name}" for name in names)
     bad = next((tally for tally in tallies if tally.is_bad), None)
@@ -193,7 +204,7 @@ def _go_on(task: Task[Any, Any], label: str, last: engine.Report) -> engine.Repo
     # What another worker is bringing already makes a batch small: two of them at the same place would only wait.
     is_worth_it = last.settled > enough or label in _unfinished
     _unfinished.discard(label)
-    try:
+    with _others_left_alone(task, label):
         while is_worth_it and (pk := engine.next_due(label)) is not None:
             if time.monotonic() >= deadline:
                 _unfinished.add(label)
@@ -201,16 +212,24 @@ def _go_on(task: Task[Any, Any], label: str, last: engine.Report) -> engine.Repo
             last = engine.sync_object(label, pk, task_id=_id(task))
             more += last
             is_worth_it = last.settled > enough
-    except Exception as error:  # the task's own object has arrived; the others have tasks of their own
-        _close_broken_connections(task)
-        logger.warning("backlog left to other tasks model=%s error=%s", label, _explain(error))
     return more
 
 
 def _queue_rest(task: Task[Any, Any], label: str, report: engine.Report) -> None:
     """Queue what could not be brought one by one in time: this task may have been the only one for it."""
-    if report.settled and _is_in_worker(task) and (pk := engine.next_due(label)) is not None:
-        publisher.publish(replicate, [(label, pk)])
+    with _others_left_alone(task, label):
+        if report.settled and _is_in_worker(task) and (pk := engine.next_due(label)) is not None:
+            publisher.publish(replicate, [(label, pk)])
+
+
+@contextmanager
+def _others_left_alone(task: Task[Any, Any], label: str) -> Iterator[None]:
+    """Let what goes wrong be the matter of other tasks, or of the checkpoint: the task's own object has been tried."""
+    try:
+        yield
+    except Exception as error:
+        _close_broken_connections(task)
+        logger.warning("backlog left to other tasks model=%s error=%s", label, _explain(error))
 
 
 def _catch_up(task: Task[Any, Any], own: Lease) -> engine.Report:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import Field, Model
+from django.db.models import CompositePrimaryKey, Field, Model
 from django.db.models.fields import AutoFieldMixin
 
 from synchro.models import ChangeLog, Reference
@@ -151,6 +152,9 @@ class _Identities:
         if hasattr(obj, "natural_key"):
             return repr(obj.natural_key())
         pk = obj._meta.pk
+        if isinstance(pk, CompositePrimaryKey):
+            parts: tuple[Any, ...] = pk.fields
+            return tuple(self._field_value(obj, part, using) for part in parts)
         if pk.remote_field is not None:
             return self._target(obj, pk, using)
         if not _is_automatic(pk):
@@ -199,6 +203,9 @@ def comparable(value: Any) -> Any:
         return "json", json.dumps(value, sort_keys=True, default=repr)
     if isinstance(value, memoryview | bytearray):
         return "bytes", bytes(value)
+    if isinstance(value, datetime) and value.tzinfo:
+        # Python calls moments of a repeated hour equal to nothing in another zone.
+        return "moment", value.astimezone(UTC)
     if hasattr(value, "storage"):
         return "file", value.name
     return type(value).__name__, value

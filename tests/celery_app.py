@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from typing import Any
@@ -22,6 +23,16 @@ def mutate(**kwargs: Any) -> None:
     from tests import mutants  # needs the models
 
     mutants.mutate_worker()
+
+
+@signals.worker_init.connect
+def hurry(**kwargs: Any) -> None:
+    """Let a worker wait less long, by the names of what it waits for, where a test has no time for it."""
+    from synchro.engine import timeouts  # needs the settings
+
+    for name, seconds in json.loads(os.environ.get("SYNCHRO_TEST_TIMEOUTS", "{}")).items():
+        assert hasattr(timeouts, name)
+        setattr(timeouts, name, seconds)
 
 
 KILLER = os.environ.get("SYNCHRO_TEST_KILLER")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from synchro import compare
@@ -11,10 +12,14 @@ from synchro.models import ChangeLog
 
 
 class Notes(Watcher):
-    """Remembers the differences."""
+    """Remembers the differences, and what was gone on with."""
 
     def __init__(self) -> None:
         self.found: list[Difference] = []
+        self.resumed: list[datetime] = []
+
+    def resume(self, started_at: datetime) -> None:
+        self.resumed.append(started_at)
 
     def differ(self, difference: Difference) -> None:
         self.found.append(difference)
@@ -33,10 +38,10 @@ def full(**options: Any) -> tuple[dict[str, Tally], Notes]:
     return {each.model.partition(".")[2]: each for each in tallies}, notes
 
 
-def assert_agree() -> None:
-    """A comparison finds nothing at all, and logs nothing."""
+def assert_agree(*models: str) -> None:
+    """A comparison of all watched models, or of some, finds nothing at all, and logs nothing."""
     before = ChangeLog.objects.count()
-    tallies, notes = full(dry_run=True)
+    tallies, notes = full(models=models, dry_run=True)
     assert notes.found == []
     assert [each for each in tallies.values() if each.error or each.skipped] == []
     assert ChangeLog.objects.count() == before
@@ -44,5 +49,5 @@ def assert_agree() -> None:
 
 def numbers(tally: Tally) -> dict[str, Any]:
     """The numbers that are not 0."""
-    ignored = ("model", "seconds", "is_finished")
+    ignored = ("model", "total", "seconds", "is_finished", "deletes", "log_mark")
     return {name: value for name, value in asdict(tally).items() if value and name not in ignored}

@@ -22,6 +22,7 @@ pytest.register_assert_rewrite("tests.assertions")
 SQLITE = Pair("sqlite_a", "sqlite_b")
 POSTGRES = Pair("postgres_a", "postgres_b")
 MARIADB = Pair("mariadb_a", "mariadb_b")
+MIXED = Pair("postgres_a", "mariadb_b")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,6 +74,12 @@ def each_vendor(request: pytest.FixtureRequest, unblocked: None) -> Iterator[Pai
     yield from _open(request.param)
 
 
+@pytest.fixture(params=[_param(each) for each in (SQLITE, POSTGRES, MARIADB, MIXED)])
+def some_pairs(request: pytest.FixtureRequest, unblocked: None) -> Iterator[Pair]:
+    """Each vendor with itself, and one with another: for tests that cost too much for all nine pairs."""
+    yield from _open(request.param)
+
+
 @pytest.fixture(params=[_param(each) for each in all_pairs()])
 def every_pair(request: pytest.FixtureRequest, unblocked: None) -> Iterator[Pair]:
     """All nine pairs of vendors, for values and relations."""
@@ -91,6 +98,12 @@ def postgres_pair(request: pytest.FixtureRequest, unblocked: None) -> Iterator[P
     yield from _open(request.param)
 
 
+@pytest.fixture(params=[_param(POSTGRES), _param(MARIADB)])
+def server_pair(request: pytest.FixtureRequest, unblocked: None) -> Iterator[Pair]:
+    """LOCAL and REMOTE on a server, where rows are locked one by one."""
+    yield from _open(request.param)
+
+
 @pytest.fixture(params=[_param(Pair(f"{vendor}_a", f"{vendor}_bare")) for vendor in VENDORS])
 def bare_pair(request: pytest.FixtureRequest, unblocked: None) -> Iterator[Pair]:
     """A REMOTE that synchro was never migrated to, for each vendor."""
@@ -105,7 +118,11 @@ def stale_type(sqlite_pair: Pair) -> Iterator[ContentType]:
     stale.delete()
 
 
-PAIR_FIXTURES = ("pair", "each_vendor", "every_pair", "sqlite_pair", "postgres_pair", "bare_pair")
+#: The fixtures that open a pair, of which pytest-django's use the first one that a test asks for.
+PAIR_FIXTURES = (
+    *("pair", "each_vendor", "some_pairs", "every_pair"),
+    *("sqlite_pair", "postgres_pair", "server_pair", "bare_pair"),
+)
 
 
 @pytest.fixture

@@ -105,15 +105,22 @@ def drop_all() -> None:
     connections.close_all()
     for alias in _created:
         suffix = " WITH (FORCE)" if vendor_of(alias) == "postgres" else ""
-        on_server(alias, "DROP DATABASE IF EXISTS {name}" + suffix)
+        for name in ("{name}", connections[alias].ops.quote_name(backup_name(alias))):
+            on_server(alias, f"DROP DATABASE IF EXISTS {name}{suffix}")
     connections.close_all()
     _created.clear()
     shutil.rmtree(settings.DIRECTORY, ignore_errors=True)
 
 
+def backup_name(alias: str) -> str:
+    """Return the name of the database's backup, which goes with it."""
+    return f"{connections[alias].settings_dict['NAME']}_backup"
+
+
 def empty(alias: str) -> None:
     """Delete all rows but those of content types, permissions and migrations, and restart the automatic pks."""
-    holds._met.clear()  # as in a new process
+    holds._met.clear()  # as in a new process,
+    holds._has_looked = True  # which has begun to work when nothing was held
     connection = connections[alias]
     connection._synchro_identity = None, None  # type: ignore[attr-defined]  # as after a restore, which ends connections
     filled = _filled_tables(connection)
@@ -227,8 +234,13 @@ def _models_without_migrations(alias: str) -> list[type[Model]]:
         model
         for label in settings.TEST_APPS
         for model in apps.get_app_config(label).get_models()
-        if not model._meta.proxy and router.allow_migrate_model(alias, model)
+        if not model._meta.proxy and router.allow_migrate_model(alias, model) and _has_features_of(model, alias)
     ]
+
+
+def _has_features_of(model: type[Model], alias: str) -> bool:
+    features = connections[alias].features
+    return all(getattr(features, name) for name in model._meta.required_db_features)
 
 
 def on_server(alias: str, sql: str) -> None:

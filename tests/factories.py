@@ -97,7 +97,7 @@ def book(*, using: str | None = None, **values: Any) -> Book:
 
 
 def flight(*, using: str | None = None, **values: Any) -> Flight:
-    if "origin" not in values:
+    if values.keys().isdisjoint({"origin", "origin_id"}):
         values["origin"] = make(Airport, using=using, code=f"X{next(_numbers) % 1000:03}")
     return make(Flight, using=using, **{"number": unique("LH"), **values})
 
@@ -165,19 +165,20 @@ def day() -> date:
 
 def hen_and_egg(*, using: str | None = None) -> list[Any]:
     """Save two objects that cannot be without each other, which takes keys that are not checked at once."""
-    with _later_checked(using or settings.SYNCHRO_LOCAL) as alias:
+    with keys_checked_later(using or settings.SYNCHRO_LOCAL) as alias:
         hen = make(Hen, egg_id=5, using=alias)
         return [hen, make(Egg, id=5, hen=hen, using=alias)]
 
 
 def two_folders(*, using: str | None = None) -> list[Any]:
     """Save two folders, each of which is in the other one."""
-    with _later_checked(using or settings.SYNCHRO_LOCAL) as alias:
+    with keys_checked_later(using or settings.SYNCHRO_LOCAL) as alias:
         pairs = ((5, 6), (6, 5))
         return [make(Folder, id=pk, name=unique("folder"), parent_id=parent, using=alias) for pk, parent in pairs]
 
 
 @contextmanager
-def _later_checked(alias: str) -> Iterator[str]:
+def keys_checked_later(alias: str) -> Iterator[str]:
+    """Open a transaction in which foreign keys may point to nothing until its end, on any vendor."""
     with transaction.atomic(using=alias), connections[alias].constraint_checks_disabled():
         yield alias

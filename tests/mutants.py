@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 from django.db.models import Max
@@ -102,9 +104,24 @@ def stall(patch: Setter, longest: float) -> None:
         patch(place, name, slow(getattr(place, name)))
 
 
+def stand_still(patch: Setter, flag: Path) -> None:
+    """Let the worker that finds the flag take it, and stop after it has read LOCAL and before it writes REMOTE."""
+    read = _Batch.read
+
+    def read_and_stop(self: _Batch) -> None:
+        read(self)
+        if flag.exists():
+            flag.unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    patch(_Batch, "read", read_and_stop)
+
+
 def mutate_worker(**kwargs: Any) -> None:
     """Make this process what its environment says; receiver of Celery's ``worker_init``."""
     if name := os.environ.get("SYNCHRO_TEST_MUTANT"):
         MUTANTS[name](setattr)
     if longest := os.environ.get("SYNCHRO_TEST_STALLS"):
         stall(setattr, float(longest))
+    if flag := os.environ.get("SYNCHRO_TEST_STANDS_STILL"):
+        stand_still(setattr, Path(flag))

@@ -18,6 +18,8 @@ from django.db.models import (
     TextField,
 )
 
+from synchro.engine.values import same
+from synchro.moments import are_in_utc
 from synchro.registry import ModelClass, own_fields, skipped_fields
 
 _IS_NULL = "synchro_{}_is_null"
@@ -36,7 +38,7 @@ class Columns:
     on each side, and fields that are not Django's own.
     """
 
-    def __init__(self, model: ModelClass) -> None:
+    def __init__(self, model: ModelClass, *aliases: str) -> None:
         pk: Any = model._meta.pk
         key = set(pk.fields) if isinstance(pk, CompositePrimaryKey) else {pk}
         skipped = skipped_fields(model)
@@ -51,6 +53,8 @@ class Columns:
         #: The names of the first columns.
         self.special = self.names[: len(special)]
         self.json = [number for number, each in enumerate(self.fields) if isinstance(each, JSONField)]
+        #: Whether Python's word for it will do that two rows are the same.
+        self._are_plain = not self.json and are_in_utc(*aliases)
         #: Django reads JSON's null and SQL's NULL as None both: the database has to say which one it is.
         self.nullable_json = [self.fields[number].attname for number in self.json if self.fields[number].null]
 
@@ -74,13 +78,13 @@ class Columns:
 
     def differing(self, ours: Sequence[Any], theirs: Sequence[Any]) -> list[int]:
         """Return the numbers of the columns in which two rows differ."""
-        if not self.json and ours == theirs:
+        if self._are_plain and ours == theirs:
             return []
         count = len(self.fields)
         found = [
             number
             for number, (one, other) in enumerate(zip(ours[:count], theirs[:count], strict=True))
-            if not (_same_json(one, other) if number in self.json else _same(one, other))
+            if not same(self.fields[number], one, other)
         ]
         flags = zip(self.nullable_json, ours[count:], theirs[count:], strict=True)
         return sorted({*found, *(self.names.index(name) for name, one, other in flags if one != other)})
@@ -98,7 +102,9 @@ class _RowAsText(Func):
 
 
 def write_alike(*aliases: str) -> bool:
-    """Tell whether all databases write the same row with the same text."""
+    """Tell whether all databases write the same row with the same text, and nothing beside it needs a closer look."""
+    if not are_in_utc(*aliases):
+        return False
     written = set()
     for alias in aliases:
         connection = connections[alias]
@@ -112,28 +118,3 @@ def write_alike(*aliases: str) -> bool:
 
 def _is_django_s_own(field: Any) -> bool:
     return type(field).__module__.startswith("django.")
-
-
-def _same(one: Any, other: Any) -> bool:
-    return bool(one == other or (one != one and other != other))  # NaN is the same value as NaN
-
-
-def _same_json(one: Any, other: Any) -> bool:
-    """Compare JSON by value: 1 is 1.0, however a vendor writes a number down, but true is not 1."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, float) or isinstance(other, float):
-        return _same(*map(_as_float, (one, other)))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same_json(value, other[key]) for key, value in one.items())
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same_json, one, other))
-    return _same(one, other)
-
-
-def _as_float(value: Any) -> Any:
-    """Return a number as those vendors have it that keep JSON's numbers as floats."""
-    try:
-        return float(value) if isinstance(value, int) else value
-    except OverflowError:
-        return value

@@ -17,6 +17,7 @@ from django.utils import timezone
 from synchro.compare.objects import Compared, Comparer
 from synchro.engine.link import Link, peer_of, renewed_at
 from synchro.models import ChangeLog
+from synchro.moments import in_utc
 from synchro.registry import ModelClass
 
 _LOOKS = 3
@@ -88,18 +89,20 @@ class Logs:
         return max([started - _GRACE, *(each for each in known if each is not None)])
 
     def _marks(self, using: str, object_ids: Collection[str], *, after: datetime | None = None) -> Marks:
-        entries = ChangeLog.objects.using(using).of_objects(self.model, object_ids)
+        log = ChangeLog.objects.using(using).of_objects(self.model, object_ids)
         if after is not None:
             # What was there when a copy of LOCAL became REMOTE is LOCAL's.
-            entries = entries.filter(date__gt=after)
-        unsettled = Q(state__in=[ChangeLog.State.PENDING, ChangeLog.State.FAILED])
+            log = log.filter(date__gt=after)
+        is_open = Q(state__in=[ChangeLog.State.PENDING, ChangeLog.State.FAILED])
         counted = (
-            entries.order_by()
+            log.order_by()
             .values("object_id")
-            .annotate(entries=Count("id"), last=Max("id"), unsettled=Count("id", filter=unsettled), newest=Max("date"))
+            .annotate(entries=Count("id"), last=Max("id"), unsettled=Count("id", filter=is_open), newest=Max("date"))
             .values_list("object_id", "entries", "last", "unsettled", "newest")
         )
-        return {object_id: Mark(*values) for object_id, *values in counted}
+        return {
+            each: Mark(entries, last, unsettled, in_utc(newest)) for each, entries, last, unsettled, newest in counted
+        }
 
 
 def confirm(comparer: Comparer, logs: Logs, first: Compared) -> Confirmed:

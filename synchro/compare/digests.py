@@ -27,11 +27,18 @@ from synchro.engine.timeouts import bounded
 from synchro.models import Reference
 from synchro.natural_keys import has_natural_key
 from synchro.registry import ManyToMany, ModelClass, keeps_pk, many_to_many_of
+from synchro.rows import batched
 
-#: So long may a query take, and so many keys does the first one cover.
+#: So long may a query take, and so many groups may it return.
 _SECONDS = 0.5
+_MOST_GROUPS = 20_000
+#: About so many rows is the first query, and each query at least.
 _FIRST_SPAN = 20_000
+_LEAST_SPAN = 1000
+#: Of so many groups is it remembered that they are not the same so far. Of more, neighbours are taken together.
+_MOST_OPEN = 1 << 17
 _BOUNDS = "SELECT min({pk}), max({pk}) FROM {table}"
+_BEHIND = "SELECT {pk} FROM {table} WHERE {pk} >= %s ORDER BY {pk} LIMIT 1 OFFSET %s"
 _WITHOUT_REFERENCE = """
     SELECT t.{pk} FROM {table} t {joins} WHERE t.{pk} >= %s AND t.{pk} < %s AND {key} IS NULL ORDER BY t.{pk} LIMIT %s
 """
@@ -47,9 +54,11 @@ class Scan:
     #: LOCAL objects that have been read, and the lowest and the highest of their keys.
     total: int = 0
     bounds: tuple[int, int] = (0, -1)
-    #: Groups of REMOTE's keys (key >> SHIFT) that are not the same on both sides: how many more rows LOCAL has, and
+    #: Groups of REMOTE's keys (key >> shift) that are not the same on both sides: how many more rows LOCAL has, and
     #: the hashes of both. A group that cancels itself out is forgotten, so that the memory needed stays small.
     balance: dict[int, tuple[int, int]] = field(default_factory=dict)
+    #: Groups are as large as those of the servers, or larger where REMOTE has its rows in quite another order.
+    shift: int = SHIFT
     #: Ranges of LOCAL's keys that hold objects without a reference.
     unreferenced: list[tuple[int, int]] = field(default_factory=list)
     #: How many of them were met.
@@ -58,12 +67,17 @@ class Scan:
     @property
     def suspected(self) -> int:
         """How many objects may have to be compared one by one."""
-        return (len(self.balance) << SHIFT) + self.strangers
+        return (len(self.balance) << self.shift) + self.strangers
 
     @property
     def is_balanced(self) -> bool:
         """Whether both sides have as many rows in each group."""
         return not any(rows for rows, _ in self.balance.values())
+
+    def groups(self, size: int) -> list[list[range]]:
+        """Return the ranges of REMOTE's keys that may differ, in batches of about so many keys."""
+        ranges = [range(bucket << self.shift, (bucket + 1) << self.shift) for bucket in sorted(self.balance)]
+        return list(batched(ranges, max(size >> self.shift, 1)))
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> Self:
@@ -93,12 +107,9 @@ class Scan:
                     self.unreferenced.append(answer.span)
                     self.strangers += count
                 continue
-            rows, hashes = self.balance.get(bucket, (0, 0))
-            total = rows + sign * count, hashes ^ digest
-            if total == (0, 0):
-                self.balance.pop(bucket, None)
-            else:
-                self.balance[bucket] = total
+            self._weigh(bucket >> (self.shift - SHIFT), sign * count, digest)
+        while len(self.balance) > _MOST_OPEN:
+            self._take_together()
         low, high = answer.span
         self.places[answer.side] = answer.number, high
         if not is_local:
@@ -106,6 +117,21 @@ class Scan:
         self.bounds = (self.bounds[0] if self.total else low), high
         self.total += answer.rows
         return answer.rows
+
+    def _weigh(self, bucket: int, count: int, digest: int) -> None:
+        rows, hashes = self.balance.get(bucket, (0, 0))
+        total = rows + count, hashes ^ digest
+        if total == (0, 0):
+            self.balance.pop(bucket, None)
+        else:
+            self.balance[bucket] = total
+
+    def _take_together(self) -> None:
+        """Make one group of two: numbers and hashes can be added up in any order."""
+        halves, self.balance = self.balance, {}
+        self.shift += 1
+        for bucket, difference in halves.items():
+            self._weigh(bucket >> 1, *difference)
 
 
 class Answer(NamedTuple):
@@ -158,6 +184,12 @@ class _Table:
         low, high = cursor.fetchone()
         return None if low is None else (low, high)
 
+    def behind(self, cursor: Any, low: int, count: int) -> int | None:
+        """Return the key that comes after so many rows from a key on; None where there are not as many."""
+        cursor.execute(_BEHIND.format(**self.parameters), [low, count])
+        row = cursor.fetchone()
+        return None if row is None else int(row[0])
+
     def without_reference(self, low: int, high: int, limit: int) -> list[int]:
         """Return the keys of rows whose key cannot be translated."""
         with connections[self.using].cursor() as cursor:
@@ -186,8 +218,11 @@ class Plan:
 
 
 def plan(link: Link, model: ModelClass) -> Plan | None:
-    """Return how to compare a model by checksums; None where the two sides can only be compared row by row."""
-    if link.adopts_pks or not see_the_same(link.local, link.remote):
+    """Return how to compare a model by checksums; None where the two sides can only be compared row by row.
+
+    That is also so where REMOTE has no rows yet: then there is nothing to find out.
+    """
+    if link.adopts_pks or not see_the_same(link.local, link.remote) or _is_empty(link.remote, model):
         return None
     columns = Columns(model)
     dialect = common(link.local, link.remote)
@@ -228,20 +263,32 @@ def read(plan: Plan, scan: Scan, *, sleep: float) -> Generator[int]:
 
 
 def _read(side: int, tables: tuple[_Table, ...], first: int, start: int | None, *, sleep: float) -> Generator[Answer]:
-    """Ask for the groups of one side's tables, in ranges that take about the same time."""
+    """Ask for the groups of one side's tables, in ranges that take about the same time.
+
+    A range is never about more rows than its span: so many keys where rows are close together, and else so many rows.
+    How long a range took that was almost empty says nothing about the next one.
+    """
     for number, table in enumerate(tables[first:], first):
         connection = connections[table.using] if side == 0 else bounded(connections[table.using])
         with connection.cursor() as cursor:
             low, highest = table.bounds(cursor) or (0, -1)
             if number == first and start is not None:
                 low = start
-            span = _FIRST_SPAN
+            span, is_dense = _FIRST_SPAN, True
             while low <= highest:
+                high = low + span if is_dense else table.behind(cursor, low, span)
+                if high is None:
+                    high = highest + 1
                 started = time.monotonic()
-                yield Answer(side, number, (low, low + span), table.digest(cursor, low, low + span))
-                low += span
+                groups = table.digest(cursor, low, high)
                 seconds = max(time.monotonic() - started, 0.001)
-                span = max(1000, int(span * min(4, max(0.25, _SECONDS / seconds))))
+                yield (answer := Answer(side, number, (low, high), groups))
+                is_dense = answer.rows * 2 > high - low
+                growth = min(_SECONDS / seconds, _MOST_GROUPS / max(len(groups), 1), 4)
+                if answer.rows * 2 <= span:
+                    growth = min(growth, 1)
+                span = max(_LEAST_SPAN, int(span * max(growth, 0.25)))
+                low = high
                 time.sleep(sleep)
 
 
@@ -343,6 +390,10 @@ def _through(link: Link, dialect: Dialect, relation: ManyToMany) -> tuple[_Table
     if not (side.add(relation.source) and side.add(relation.target)):
         return None
     return side.tables(by_first=True)
+
+
+def _is_empty(using: str, model: ModelClass) -> bool:
+    return not model._base_manager.using(using).exists()
 
 
 def _is_mapped(model: ModelClass) -> bool:

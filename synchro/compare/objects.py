@@ -59,7 +59,7 @@ class Comparer:
     def __init__(self, link: Link, model: ModelClass) -> None:
         self.link = link
         self.model = model
-        self.columns = Columns(model)
+        self.columns = Columns(model, link.local, link.remote)
         self._can_glance = write_alike(link.local, link.remote)
         self._has_numbers = _is_number(model)
         self.text: Callable[[Any], str] = str if self._has_numbers else lambda pk: pk_to_text(model, pk)

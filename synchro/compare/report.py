@@ -42,6 +42,8 @@ class Tally:
     """The numbers of one model."""
 
     model: str
+    #: LOCAL objects to compare, as counted when the model was begun, or gone on with.
+    total: int = 0
     #: LOCAL objects that were looked at.
     compared: int = 0
     equal: int = 0
@@ -55,10 +57,21 @@ class Tally:
     logged: int = 0
     repaired: int = 0
     failed: int = 0
+    #: How many of the repairs are deletes.
+    deletes: int = 0
+    #: The newest entry of the log when the model was begun: the repairs are younger.
+    log_mark: int = 0
     seconds: float = 0.0
     is_finished: bool = False
     #: Why the model could not be compared, or its surplus not be deleted.
     error: str = ""
+
+    def count_equal(self) -> None:
+        """Count as equal what is nothing else.
+
+        What an interrupted run has repaired is equal when it is met again, but was not when it was compared.
+        """
+        self.equal = max(self.compared - self.missing - self.different - self.skipped, 0)
 
     @property
     def differences(self) -> int:

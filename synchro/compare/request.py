@@ -12,6 +12,7 @@ from django.core.exceptions import FieldError, ValidationError
 from django.db.models import DateField, DateTimeField, Q, QuerySet
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.translation import gettext as _
 
 from synchro.exceptions import SynchroError
 from synchro.registry import ModelClass, model_label, watched_models
@@ -69,15 +70,33 @@ class Request:
             SynchroError: the model has no such field, or the value does not fit.
         """
         found = model._base_manager.using(using).order_by()
-        if self.since:
-            found = found.filter(_changed_since(model, _moment(self.since)))
+        if moment := _moment(self.since):
+            found = found.filter(_changed_since(model, moment))
         try:
-            return found.filter(**dict(_lookup(condition) for condition in self.where))
+            for lookup, value in map(_lookup, self.where):
+                found = found.filter(**{lookup: value})
         except (FieldError, ValidationError, ValueError, TypeError):
             raise SynchroError(
                 f"{model_label(model)} cannot be narrowed by {' and '.join(self.where)}: "
                 "there is no such field or lookup, or the value is not one of it."
             ) from None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast to go."""
+
+    #: How many objects to compare at once; as many as are copied at once without it.
+    batch_size: int | None = None
+    #: Seconds to rest after each batch.
+    sleep: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise SynchroError(_("--batch-size must be at least 1."))
+        if self.sleep < 0:
+            raise SynchroError(_("--sleep must not be negative."))
 
 
 def chosen_models(labels: tuple[str, ...]) -> list[ModelClass]:
@@ -110,13 +129,13 @@ def _named(label: str, watched: list[ModelClass]) -> list[ModelClass]:
     return found
 
 
-def _changed_since(model: ModelClass, moment: datetime | None) -> Q:
+def _changed_since(model: ModelClass, moment: datetime) -> Q:
     """Return the condition that the object was saved since the moment; of a model that does not know, all objects."""
     for field in model._meta.local_concrete_fields:
         if isinstance(field, DateTimeField) and field.auto_now:
             return Q(**{f"{field.name}__gte": moment})
         if isinstance(field, DateField) and field.auto_now:
-            return Q(**{f"{field.name}__gte": moment.date() if moment else None})
+            return Q(**{f"{field.name}__gte": timezone.localtime(moment).date()})
     return Q()
 
 

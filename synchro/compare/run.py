@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from synchro.compare import digests, repair, surplus
 from synchro.compare.confirm import Confirmed, Logs, confirm
 from synchro.compare.objects import Comparer
 from synchro.compare.report import Difference, Kind, Tally, Value
-from synchro.compare.request import Request, chosen_models
+from synchro.compare.request import Pace, Request, chosen_models
 from synchro.compare.statistics import Statistics
 from synchro.compare.threads import produced, see_the_same
 from synchro.conf import conf
@@ -32,8 +33,8 @@ from synchro.engine.resolve import remembering
 from synchro.exceptions import SynchroError, TransientError
 from synchro.keys import pk_from_text
 from synchro.lookups import pk_among
-from synchro.models import ChangeLog, Comparison
-from synchro.registry import ModelClass, model_label
+from synchro.models import ChangeLog, ChangeLogQuerySet, Comparison
+from synchro.registry import ModelClass, model_label, watched_models
 from synchro.rows import batched
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,9 @@ _ALWAYS_SUSPECTED = 1000
 class Watcher:
     """Is told what happens. Does nothing by itself."""
 
+    def resume(self, started_at: datetime) -> None:
+        """Note that the comparison which was started then, and interrupted, is gone on with."""
+
     def begin(self, model: str, total: int, done: int) -> None:
         """Note that a model is begun that has so many objects, of which so many were compared before."""
 
@@ -58,15 +62,6 @@ class Watcher:
 
     def differ(self, difference: Difference) -> None:
         """Note a difference."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast to go."""
-
-    batch_size: int
-    #: Seconds to rest after each batch.
-    sleep: float = 0.0
 
 
 def run(
@@ -80,29 +75,45 @@ def run(
 ) -> list[Tally]:
     """Compare, and repair unless it is a dry run; go on where the last run with the same request was interrupted.
 
+    Args:
+        restart: begin anew instead. So it does after half a day, and between other databases.
+
     Raises:
         SynchroError: there is no REMOTE, both sides are the same database, or another process has taken over.
         DatabaseError: a database cannot be used for now.
     """
-    if batch_size is not None and batch_size < 1:
-        raise SynchroError(_("--batch-size must be at least 1."))
+    pace = Pace(batch_size, sleep)
     models = chosen_models(request.models)
     link = replace(open_link(), adopts_pks=request.adopt_pks)
-    comparisons = Comparison.objects.using(link.local)
-    wanted = request.as_plain()
-    record = None if restart else comparisons.take_over(wanted)
-    if record is None:
-        record = Comparison(request=wanted)
-        record._state.db = link.local
-        record.start()
-    work = _Run(link, request, record, watcher or Watcher(), Pace(batch_size or conf.batch_size, sleep), task_id)
+    watcher = watcher or Watcher()
+    record = _record(link, request, watcher, restart=restart)
+    work = _Run(link, request, record, watcher, pace, task_id)
     with work.kept():
         work.repair_logged()
         for model in models:
             work.compare(model)
         work.repair_rest()
+    comparisons = Comparison.objects.using(link.local)
+    comparisons.abandon(record.request)
     comparisons.prune()
     return work.tallies
+
+
+def _record(link: Link, request: Request, watcher: Watcher, *, restart: bool) -> Comparison:
+    """Return the comparison to go on with, or a new one."""
+    comparisons = Comparison.objects.using(link.local)
+    between = [str(link.local_identity), link.remote, str(link.remote_identity)]
+    wanted = {**request.as_plain(), "between": between}
+    record = None if restart else comparisons.take_over(wanted)
+    if record is not None:
+        logger.info("comparison resumed started_at=%s", record.started_at)
+        watcher.resume(record.started_at)
+        return record
+    comparisons.abandon(wanted)
+    record = Comparison(request=wanted)
+    record._state.db = link.local
+    record.start()
+    return record
 
 
 @dataclass(slots=True)
@@ -118,8 +129,6 @@ class _Run:
     #: How far the checksums of the last model are; None where it has none.
     scan: dict[str, Any] | None = None
     statistics: Statistics = field(init=False)
-    #: Objects that were not repaired at once: deletes, and what the last of all repairs may cure.
-    waiting: dict[ModelClass, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tallies = [Tally(**each) for each in self.record.tallies]
@@ -147,7 +156,8 @@ class _Run:
         started, before = time.monotonic(), tally.seconds
         try:
             objects = self.request.objects(model, self.link.local)
-            self.watcher.begin(tally.model, objects.count(), tally.compared)
+            tally.total = objects.count()
+            self.watcher.begin(tally.model, tally.total, tally.compared)
             _Model(self, model, tally, objects).compare()
         except (AnyDatabaseError, SynchroError) as error:
             if is_outage(error) or isinstance(error, TransientError):
@@ -168,6 +178,11 @@ class _Run:
         if not self.record.keep(self._numbers(), self.position, self.scan):
             raise SynchroError(_("Another process has taken over this comparison, and goes on with it."))
 
+    @property
+    def batch_size(self) -> int:
+        """How many objects to compare at once."""
+        return self.pace.batch_size or conf.batch_size
+
     def rest(self) -> None:
         """Leave the databases to others for a moment."""
         if self.pace.sleep:
@@ -175,30 +190,53 @@ class _Run:
 
     def repair_logged(self) -> None:
         """Bring what an interrupted run has logged: what is pending would be left out."""
-        if not self.request.dry_run and any(tally.logged for tally in self.tallies):
-            engine.sync_pending(task_id=self.task_id)
+        if any(tally.logged for tally in self.tallies):
+            self._bring()
 
     def repair_rest(self) -> None:
         """Bring what is left, above all the deletes, which must know of each other; and count what remains."""
-        if self.request.dry_run or not any(tally.logged for tally in self.tallies):
+        if not any(tally.logged for tally in self.tallies):
             return
-        engine.sync_pending(task_id=self.task_id)
-        left = {model_label(model): self._unsettled(model, object_ids) for model, object_ids in self.waiting.items()}
+        newest = self._newest_entry()
+        self._bring()
+        log = ChangeLog.objects.using(self.link.local).unsettled().filter(id__lte=newest)
+        left = self._count_repairs(log)
         for tally in self.tallies:
-            tally.failed = left.get(tally.model, 0)
+            tally.failed = min(left.get(tally.model, 0), tally.logged)
             tally.repaired = tally.logged - tally.failed
 
-    def _unsettled(self, model: ModelClass, object_ids: set[str]) -> int:
-        log = ChangeLog.objects.using(self.link.local).unsettled()
-        batches = batched(sorted(object_ids), conf.batch_size)
-        return sum(len(set(log.of_objects(model, ids).values_list("object_id", flat=True))) for ids in batches)
+    def _bring(self) -> None:
+        """Bring what is pending. Repairs that lose against a newer change of REMOTE are none."""
+        log = ChangeLog.objects.using(self.link.local).skipped()
+        before = self._count_repairs(log)
+        engine.sync_pending(task_id=self.task_id)
+        after = self._count_repairs(log)
+        for tally in self.tallies:
+            lost = after.get(tally.model, 0) - before.get(tally.model, 0)
+            tally.logged = max(tally.logged - lost, 0)
+
+    def _count_repairs(self, log: ChangeLogQuerySet) -> dict[str, int]:
+        """Return the number of objects with such entries since each model was begun of which something was logged.
+
+        The log is asked, not this process: another one may have logged them.
+        """
+        marks = {tally.model: tally.log_mark for tally in self.tallies if tally.logged}
+        models = {label: model for model in watched_models() if (label := model_label(model)) in marks}
+        return {
+            label: log.of(model).filter(id__gt=marks[label]).values("object_id").distinct().count()
+            for label, model in models.items()
+        }
+
+    def _newest_entry(self) -> int:
+        newest = ChangeLog.objects.using(self.link.local).order_by("-id").values_list("id", flat=True)
+        return newest.first() or 0
 
     def _tally(self, model: ModelClass) -> Tally | None:
         """Return the numbers of the model to go on with; None if an earlier run has finished it."""
         label = model_label(model)
         known = next((tally for tally in self.tallies if tally.model == label), None)
         if known is None:
-            known = Tally(label)
+            known = Tally(label, log_mark=self._newest_entry())
             self.tallies.append(known)
         return None if known.is_finished else known
 
@@ -214,8 +252,8 @@ class _Model:
     model: ModelClass
     tally: Tally
     objects: Any
-    #: Objects whose repair is logged, and which wait until they are enough for a batch.
-    logged: list[str] = field(default_factory=list)
+    #: Objects whose repair is logged, and which wait until they are enough for a batch, and what they were counted as.
+    logged: dict[str, Kind] = field(default_factory=dict)
     comparer: Comparer = field(init=False)
     logs: Logs = field(init=False)
 
@@ -235,7 +273,7 @@ class _Model:
             self._compare_objects()
             rows = self.model._base_manager.using(self.run.link.remote).all()
             if not self._are_all_counterparts(rows):
-                self._compare_surplus(lambda: surplus.all_keys(rows, size=self.run.pace.batch_size))
+                self._compare_surplus(lambda: surplus.all_keys(rows, size=self.run.batch_size))
 
     def _are_all_counterparts(self, rows: QuerySet[Any]) -> bool:
         """Tell whether REMOTE has as many rows as there are counterparts, each of which is another row."""
@@ -260,14 +298,14 @@ class _Model:
             self.run.watcher.advance(-scan.total)
             self._begin_anew()
             return False
-        groups = list(batched(sorted(scan.balance), max(self.run.pace.batch_size >> digests.SHIFT, 1)))
+        groups = scan.groups(self.run.batch_size)
         for object_ids, position in self._suspected(plan, scan, groups):
             if rows := self.comparer.screen_some(object_ids):
                 self.compare_rows(rows, position=position if self.run.scan else "")
                 self.run.rest()
         self._repair()
-        known = self.tally.missing + self.tally.different + self.tally.skipped
-        self.tally.compared, self.tally.equal = scan.total, max(scan.total - known, 0)
+        self.tally.compared = scan.total
+        self.tally.count_equal()
         # Where both sides have as many rows and each of LOCAL's has its counterpart, none is left over.
         if not scan.is_balanced or scan.unreferenced or self.tally.missing or self.tally.skipped:
             self._compare_surplus(lambda: map(self._remote_keys, groups))
@@ -295,25 +333,25 @@ class _Model:
         self.run.keep()
 
     def _suspected(
-        self, plan: digests.Plan, scan: digests.Scan, groups: list[list[int]]
+        self, plan: digests.Plan, scan: digests.Scan, groups: list[list[range]]
     ) -> Iterator[tuple[Iterable[str], str]]:
         """Yield the LOCAL objects to compare one by one, in batches, with the position after each of them."""
         done = json.loads(self.run.position or "[0, null, 0]")
         for number, (low, high) in enumerate(scan.unreferenced[done[0] :], done[0]):
             begin = done[1] if number == done[0] and done[1] is not None else low
-            for pks in plan.unreferenced(begin, high, self.run.pace.batch_size):
+            for pks in plan.unreferenced(begin, high, self.run.batch_size):
                 yield map(str, pks), json.dumps([number, pks[-1] + 1, 0])
         self._repair()  # they may be met again in the groups
-        for number, buckets in enumerate(groups[done[2] :], done[2] + 1):
-            keys = list(map(str, _keys(buckets)))
+        for number, ranges in enumerate(groups[done[2] :], done[2] + 1):
+            keys = list(map(str, _keys(ranges)))
             # Objects without a reference have had their turn.
             known = plan.is_mapped or scan.unreferenced
             object_ids = remembering(self.run.link, self.model, keys) if known else keys
             yield object_ids, json.dumps([len(scan.unreferenced), None, number])
 
-    def _remote_keys(self, buckets: list[int]) -> list[Any]:
+    def _remote_keys(self, ranges: list[range]) -> list[Any]:
         rows = self.model._base_manager.using(self.run.link.remote)
-        return list(rows.filter(pk_among(self.model, _keys(buckets))).values_list("pk", flat=True))
+        return list(rows.filter(pk_among(self.model, _keys(ranges))).values_list("pk", flat=True))
 
     # LOCAL's objects
 
@@ -331,7 +369,7 @@ class _Model:
     def _pages_of_objects(self) -> Generator[dict[Any, Any]]:
         objects = self.objects.order_by("pk")
         last = pk_from_text(self.model, self.run.position) if self.run.position else None
-        size = self.run.pace.batch_size
+        size = self.run.batch_size
         while rows := self.comparer.screen((objects if last is None else objects.filter(pk__gt=last))[:size]):
             yield rows
             last = list(rows)[-1]
@@ -351,7 +389,8 @@ class _Model:
             self.tally.logged += len(logged)
             self.run.position = position
             self.run.keep()
-        self.logged += logged
+        missing = set(confirmed.compared.missing)
+        self.logged |= {each: Kind.MISSING if each in missing else Kind.DIFFERENT for each in logged}
         if len(self.logged) >= conf.batch_size:
             self._repair()
 
@@ -374,9 +413,7 @@ class _Model:
         self.tally.missing += len(found.missing)
         self.tally.different += different
         self.tally.skipped += len(confirmed.skipped)
-        self.tally.equal += (
-            len(rows) - len(confirmed.vanished) - len(found.missing) - different - len(confirmed.skipped)
-        )
+        self.tally.count_equal()
         for each in found.missing:
             self._tell(Kind.MISSING, each)
         for each in dict.fromkeys([*found.rows, *found.members]):
@@ -384,24 +421,32 @@ class _Model:
 
     def _repair(self) -> None:
         """Bring what was logged, in batches that are worth it."""
-        object_ids, self.logged = self.logged, []
-        if not object_ids:
+        logged, self.logged = self.logged, {}
+        if not logged:
             return
-        report = engine.sync_objects(self.model, object_ids, task_id=self.run.task_id)
-        self.run.statistics.note(len(object_ids))
-        own = set(object_ids)
-        failed = {each.object_id for each in report.failures if each.model == self.tally.model} & own
-        self.run.waiting.setdefault(self.model, set()).update(failed)
+        report = engine.sync_objects(self.model, list(logged), task_id=self.run.task_id)
+        self.run.statistics.note(len(logged))
+        failed = logged.keys() & {each.object_id for each in report.failures if each.model == self.tally.model}
+        lost = self._lost(list(logged)) if report.skipped else set()
         self.tally.failed += len(failed)
-        self.tally.repaired += len(own) - len(failed) - report.skipped
+        self.tally.repaired += len(logged) - len(failed) - len(lost)
         # REMOTE has changed these after all, while they were on their way.
-        self.tally.logged -= report.skipped
-        self.tally.skipped += report.skipped
+        self.tally.logged -= len(lost)
+        self.tally.skipped += len(lost)
+        self.tally.missing -= sum(logged[each] is Kind.MISSING for each in lost)
+        self.tally.different -= sum(logged[each] is Kind.DIFFERENT for each in lost)
+
+    def _lost(self, object_ids: list[str]) -> set[str]:
+        """Return the objects, of those just brought, against which REMOTE has a newer change."""
+        log = ChangeLog.objects.using(self.run.link.local).skipped().filter(id__gt=self.tally.log_mark)
+        batches = batched(object_ids, conf.batch_size)
+        return {each for ids in batches for each in log.of_objects(self.model, ids).values_list("object_id", flat=True)}
 
     # REMOTE's rows
 
     def _compare_surplus(self, keys: Callable[[], Iterable[list[Any]]]) -> None:
         """Count the rows that REMOTE has alone, and log as many of them as may be deleted."""
+        earlier = self.tally.deletes  # of a run that was interrupted here
         self.tally.deleted = self.tally.extra = skipped = 0
         remembered: list[surplus.Surplus] = []
         for page in self._pages(keys()):
@@ -412,10 +457,12 @@ class _Model:
                     remembered.append(each)
         self.tally.skipped += skipped
         count = self.tally.deleted + (self.tally.extra if self.run.request.delete_extra else 0)
+        self.tally.deleted += earlier
         if not count or self.run.request.dry_run:
             return
         remote_count = self.model._base_manager.using(self.run.link.remote).count()
-        if count > self.run.request.most_deletions(remote_count):
+        limit = self.run.request.most_deletions(remote_count + earlier) - earlier
+        if count > limit:
             self._refuse(count)
             return
         found = (
@@ -423,7 +470,7 @@ class _Model:
             if len(remembered) == count
             else ([each for each in page.found if self._is_deleted(each)] for page in self._pages(keys()))
         )
-        self._log_deletes(found)
+        self._log_deletes(found, limit)
 
     def _pages(self, keys: Iterable[list[Any]]) -> Iterator[surplus.Page]:
         for pks in keys:
@@ -447,21 +494,32 @@ class _Model:
             "%(count)d rows of REMOTE would be deleted, more than --max-delete %(limit)s allows. None of them was."
         ) % {"count": count, "limit": self.run.request.max_delete}
 
-    def _log_deletes(self, found: Iterable[list[surplus.Surplus]]) -> None:
+    def _log_deletes(self, found: Iterable[list[surplus.Surplus]], limit: int) -> None:
         for rows in found:
-            for batch in batched(rows, conf.batch_size):
-                with transaction.atomic(using=self.run.link.local):
-                    gone = repair.log_deletes(self.run.link, self.model, batch)
-                # An explicit key may have come to life again: then the delete must not be the last word.
-                if living := [self.comparer.text(pk) for pk in self.comparer.read(gone)]:
-                    repair.log_living(self.run.link, self.model, living)
-                self.run.waiting.setdefault(self.model, set()).update(gone)
-                self.tally.logged += len(gone)
+            for batch in batched(rows[:limit], conf.batch_size):
+                self._log_some_deletes(batch)
+            if len(rows) > limit:
+                self.tally.error = _(
+                    "LOCAL has lost more rows meanwhile: with them, more rows of REMOTE would be deleted than "
+                    "--max-delete %(limit)s allows. Those beyond were not."
+                ) % {"limit": self.run.request.max_delete}
+                return
+            limit -= len(rows)
+
+    def _log_some_deletes(self, batch: list[surplus.Surplus]) -> None:
+        with self._wholly(), transaction.atomic(using=self.run.link.local):
+            gone = repair.log_deletes(self.run.link, self.model, batch)
+            self.tally.logged += len(gone)
+            self.tally.deletes += len(gone)
+            self.run.keep()
+        # An explicit key may have come to life again: then the delete must not be the last word.
+        if living := [self.comparer.text(pk) for pk in self.comparer.read(gone)]:
+            repair.log_living(self.run.link, self.model, living)
 
     def _tell(self, kind: Kind, key: str, values: tuple[Value, ...] = ()) -> None:
         self.run.watcher.differ(Difference(self.tally.model, kind, key, values))
 
 
-def _keys(buckets: list[int]) -> list[int]:
+def _keys(ranges: list[range]) -> list[int]:
     """Return the keys that belong to groups of checksums."""
-    return [key for bucket in buckets for key in range(bucket << digests.SHIFT, (bucket + 1) << digests.SHIFT)]
+    return [key for each in ranges for key in each]

@@ -3,7 +3,7 @@
 from synchro.engine.copies import renew_identity
 from synchro.engine.difference import HIDDEN, Comparison, FieldDifference, compare_object
 from synchro.engine.errors import describe, is_transient
-from synchro.engine.holds import check
+from synchro.engine.holds import check, pass_on
 from synchro.engine.link import identity
 from synchro.engine.record import postpone, record_attempt
 from synchro.engine.report import Failure, Report
@@ -31,6 +31,7 @@ __all__ = [
     "identity",
     "is_transient",
     "next_due",
+    "pass_on",
     "postpone",
     "record_attempt",
     "renew_identity",

@@ -6,6 +6,7 @@ whose handler or statement fails is undone alone. Where nobody listens, the batc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -19,7 +20,7 @@ from django.db.models.signals import post_delete, post_save, pre_delete, pre_sav
 from django.dispatch import Signal
 
 from synchro import rows
-from synchro.capture import is_own
+from synchro.capture import Row, is_own, noting_saves, rows_of
 from synchro.engine.errors import Kind, is_outage, kind
 from synchro.engine.link import Link
 from synchro.engine.relations import keys_there
@@ -42,6 +43,11 @@ class Plan:
     deletes: dict[str, Any] = field(default_factory=dict)
     #: Those to delete with Django's cascade, because REMOTE has rows of its own that point to them.
     cascades: set[str] = field(default_factory=set)
+    #: Those whose handlers are not called, and those whose handlers hear of a change where a row is added.
+    unheard: set[str] = field(default_factory=set)
+    heard_as_changed: set[str] = field(default_factory=set)
+    #: REMOTE's rows that handlers have saved, after the engine if it wrote them too.
+    handled: set[Row] = field(default_factory=set)
     #: Write nothing where one of several objects to add or to change is refused.
     as_a_whole: bool = False
     #: Whether to do so because of an error, which something else than leaving the object out may cure.
@@ -61,14 +67,13 @@ def write(link: Link, model: ModelClass, plan: Plan) -> dict[str, Exception]:
     """
     alone = {each: pk for each, pk in plan.deletes.items() if each not in plan.cascades}
     cascades = {each: pk for each, pk in plan.deletes.items() if each in plan.cascades}
-    failures = _each(link, cascades, lambda pk: _delete_cascading(link, model, pk))
+    failures = _each(link, plan, cascades, lambda _, pk: _delete_cascading(link, model, pk))
     if is_listened(model, pre_delete, post_delete):
-        failures |= _each(link, alone, lambda pk: _delete_announced(link, model, pk))
+        failures |= _each(link, plan, alone, lambda _, pk: _delete_announced(link, model, pk))
     else:
         _delete(link, model, list(alone.values()))
     if is_listened(model, pre_save, post_save):
-        failures |= _each(link, plan.inserts, lambda instance: _save_announced(link, model, instance, created=True))
-        failures |= _each(link, plan.updates, lambda instance: _save_announced(link, model, instance, created=False))
+        failures |= _each(link, plan, plan.inserts | plan.updates, partial(_save, link, model, plan))
     elif plan.as_a_whole or len(plan) == 1:
         _insert(link, model, list(plan.inserts.values()))
         update(link, model, list(plan.updates.values()))
@@ -216,28 +221,40 @@ def _receivers(signal: Signal, sender: ModelClass) -> list[Callable[..., Any]]:
     return [*sync, *asynchronous]
 
 
-def _each(link: Link, items: Mapping[str, Any], write_one: Callable[[Any], None]) -> dict[str, Exception]:
+def _each(
+    link: Link, plan: Plan, items: Mapping[str, Any], write_one: Callable[[str, Any], None]
+) -> dict[str, Exception]:
     failures: dict[str, Exception] = {}
     for object_id, item in items.items():
         try:
-            with transaction.atomic(using=link.remote):
-                write_one(item)
+            with transaction.atomic(using=link.remote), noting_saves(link.remote) as saved:
+                write_one(object_id, item)
         except Exception as error:
             if is_outage(error):
                 raise
             failures[object_id] = error
+        else:
+            own = rows_of(item) if isinstance(item, Model) else []
+            # What the engine announces is noted, too, once.
+            plan.handled = plan.handled.difference(own) | (Counter(saved) - Counter(own)).keys()
     return failures
 
 
-def _save_announced(link: Link, model: ModelClass, instance: Model, *, created: bool) -> None:
+def _save(link: Link, model: ModelClass, plan: Plan, object_id: str, instance: Model) -> None:
+    """Write an object, and tell its handlers what Django has told of it on LOCAL."""
+    is_new = object_id in plan.inserts
+    is_heard = object_id not in plan.unheard
+    created = is_new and object_id not in plan.heard_as_changed
     arguments = {"sender": model, "instance": instance, "raw": False, "using": link.remote, "update_fields": None}
     instance._state.adding = created
-    pre_save.send(**arguments)
-    if created:
+    if is_heard:
+        pre_save.send(**arguments)
+    if is_new:
         _insert(link, model, [instance])
     else:
         update(link, model, [instance])
-    post_save.send(created=created, **arguments)
+    if is_heard:
+        post_save.send(created=created, **arguments)
 
 
 def _delete_announced(link: Link, model: ModelClass, pk: Any) -> None:

@@ -7,6 +7,7 @@ the same result.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -18,24 +19,28 @@ from django.db import connections, transaction
 from django.db.models import Model, QuerySet
 from django.db.models.signals import post_save, pre_save
 
+from synchro.capture import noting_saves, rows_of
 from synchro.conf import conf
 from synchro.engine import locks
 from synchro.engine.acknowledge import acknowledge
 from synchro.engine.apply import Plan, goes_together, is_listened, release, update, write
 from synchro.engine.contest import Contest
+from synchro.engine.followers import follow, moves
 from synchro.engine.link import Link, one_process, remote_transaction
 from synchro.engine.members import plan_members, write_members
 from synchro.engine.relations import (
     Holder,
+    Holders,
     Target,
     Translation,
     dangling,
     living_among,
     pointing_to,
+    saved_with_children,
     translate,
     unsettled_among,
 )
-from synchro.engine.resolve import Found, find, find_deleted
+from synchro.engine.resolve import Found, find, find_deleted, owners_by_key
 from synchro.engine.steps import Outcome, Step, Taken
 from synchro.engine.temporary import temporary
 from synchro.engine.uniques import make_way, may_make_way
@@ -128,6 +133,8 @@ class _Batch:
     def read(self) -> None:
         """Take the entries, and only then read the objects' newest state."""
         self.entries |= _take(self.link, self.model, self.step.ids)
+        newest = {each: entries[-1].id for each, entries in self.entries.items()}
+        self.step.newest = dict.fromkeys(self.step.ids, 0) | newest
         wanted = self.step.ids if self.step.wanted else self.entries
         pks = [pk_from_text(self.model, each) for each in wanted]
         rows_read = self.model._base_manager.using(self.link.local).filter(pk_among(self.model, pks))
@@ -206,7 +213,7 @@ class _Batch:
             elif conf.remote_cascade:
                 self.plan.cascades.add(each)
             else:
-                self.outcome.failures[each] = _held_by(others)
+                self.outcome.failures[each] = _held_by(others, holders[each].more)
         return held.keys() - self.plan.cascades - together
 
     def _log_unseen(self, holders: set[Holder]) -> dict[Holder, Target]:
@@ -222,9 +229,7 @@ class _Batch:
             ChangeLog.objects.using(self.link.local).append_changes(model, sorted(object_ids))
         return living
 
-    def _held_back(
-        self, counterparts: Mapping[str, Any], holders: Mapping[str, list[Holder]]
-    ) -> dict[str, list[Holder]]:
+    def _held_back(self, counterparts: Mapping[str, Any], holders: Mapping[str, Holders]) -> dict[str, list[Holder]]:
         """Return the rows that keep each object, without rows that go in the same statement and without itself."""
         together = goes_together(self.link, self.model)
         held: dict[str, list[Holder]] = {}
@@ -233,7 +238,7 @@ class _Batch:
             found = {
                 each: others
                 for each, all_holders in holders.items()
-                if (others := [holder for holder in all_holders if (holder.model, holder.pk) not in going])
+                if (others := [holder for holder in all_holders.rows if (holder.model, holder.pk) not in going])
                 and any((holder.model, holder.pk) != (self.model, counterparts[each]) for holder in others)
             }
             if found.keys() == held.keys():
@@ -284,6 +289,7 @@ class _Batch:
             if each not in self.outcome.failures and self._point(each, instance):
                 self._plan_copy(each, instance)
         self._drop_incomplete()
+        self._choose_who_hears()
 
     def _living(self) -> list[str]:
         deleted = self._with_delete()
@@ -376,6 +382,23 @@ class _Batch:
                 self.plan.updates.pop(each, None)
                 self.outcome.blocked[each] = targets
 
+    def _choose_who_hears(self) -> None:
+        """Note of which rows the handlers do not hear: those of a multi-table parent hear nothing of a saved child."""
+        copies = self.plan.inserts.keys() | self.plan.updates.keys()
+        if not (copies and is_listened(self.model, pre_save, post_save)):
+            return
+        with_children = saved_with_children(self.link, self.model, copies)
+        for each in copies:
+            dates = with_children.get(each, ())
+            saves = self._saves(each)
+            if saves and all(entry.is_repeated or entry.date in dates for entry in saves):
+                self.plan.unheard.add(each)
+            if self._added_at(each) in dates:
+                self.plan.heard_as_changed.add(each)
+
+    def _saves(self, object_id: str) -> list[Taken]:
+        return [entry for entry in self.entries.get(object_id, ()) if entry.action in (Action.ADD, Action.CHANGE)]
+
     def _fill_later(self) -> None:
         """Give the keys that waited for other objects of the batch their values."""
         written = {**self.plan.inserts, **self.plan.updates}
@@ -423,18 +446,21 @@ class _Batch:
     def write(self) -> None:
         """Carry out the plan, remember the counterparts, and bring the members of relations."""
         overwritten = self.contest.overwritten(self.plan, self.found.pks)
+        moving = moves(self.link, self.model, self.plan.updates)
         parked: set[str] = set()
         if self.step.makes_way:
             parked, taken = make_way(self.link, self.model, self.plan)
             self._fail(taken)
             self._drop_incomplete()
+        moving.of = {each: moved for each, moved in moving.of.items() if each in self.plan.updates}
+        self.outcome.logged |= follow(self.link, self.model, moving)
         if len(self.plan):
             # Others would be left with a key that was to be filled in when the refused one is there.
             self.plan.as_a_whole = bool(self.later or self.step.circle)
             self.plan.gives_up = partial(may_make_way, self.step)
             failures = write(self.link, self.model, self.plan)
-            for each in parked & failures.keys():
-                raise failures[each]  # undone alone, its row would keep a temporary value
+            for each in failures.keys() & (parked | moving.of.keys()):
+                raise failures[each]  # undone alone, its row, or one that points to it, would keep a wrong value
             self._fail(failures)
             self._fill_later()
             self.outcome.progress = len(failures) < len(self.plan)
@@ -448,7 +474,29 @@ class _Batch:
             if each not in closed:
                 self._arrive(each)
         self._note_reborn()
+        self._bring_again()
         self.contest.settle(self.plan, overwritten)
+
+    def _bring_again(self) -> None:
+        """Log again what LOCAL has logged and a handler has saved on REMOTE: LOCAL's state comes last, in any order.
+
+        This is done before REMOTE commits, so that a crash cannot leave the handler's state behind unnoticed. Of its
+        own handler's saves an object keeps what LOCAL has not logged, too, as a second save.
+        """
+        own = {(self.model, pk): each for each, pk in self.found.pks.items()}
+        for each, instance in {**self.plan.inserts, **self.plan.updates}.items():
+            own |= dict.fromkeys(rows_of(instance), each)
+        by_model: dict[ModelClass, list[Any]] = {}
+        for row in self.plan.handled:
+            if row not in own or len(self._saves(own[row])) > 1:
+                by_model.setdefault(row[0], []).append(row[1])
+        for model, pks in by_model.items():
+            owners = owners_by_key(self.link, model, pks)
+            if model is self.model:
+                owners |= {pk: each for each, pk in self.found.pks.items()}
+            object_ids = {owners[pk] for pk in pks if pk in owners}
+            again = ChangeLog.objects.using(self.link.local).append_again(model, object_ids)
+            self.outcome.logged |= {(model, each) for each in again}
 
     def _note_reborn(self) -> None:
         """Note the objects that REMOTE had and deleted, and with them their places in relations."""
@@ -505,8 +553,11 @@ class _Batch:
         differing: set[Any] = set().union(*(change.differing() for change in changes))
         contested = {each: pk for each, pk in owners.items() if pk in differing and each not in self.plan.inserts}
         left = {owners[each] for each in self.contest.judge_members(contested)}
+        with noting_saves(self.link.remote) as saved:
+            for change in changes:
+                self.outcome.progress |= write_members(self.link, change.without(left))
+        self.plan.handled |= set(saved)
         for change in changes:
-            self.outcome.progress |= write_members(self.link, change.without(left))
             for each, targets in change.lacking.items():
                 if owners[each] not in left:
                     self.outcome.blocked.setdefault(each, set()).update(targets)
@@ -537,13 +588,13 @@ def _take(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[st
 
     def compose(ids: Collection[str]) -> QuerySet[Any, Any]:
         entries = ChangeLog.objects.using(link.local).unsettled().of_objects(model, ids).order_by("id")
-        return entries.values_list("id", "object_id", "action", "date", "state")
+        return entries.values_list("id", "object_id", "action", "date", "state", "reason")
 
     taken: dict[str, list[Taken]] = {}
     pending = set()
     key = "take", ContentType.objects.db_manager(link.local).get_for_model(model).pk
-    for pk, object_id, action, date, state in ask(object_ids, compose, using=link.local, key=key):
-        taken.setdefault(object_id, []).append(Taken(pk, action, date))
+    for pk, object_id, action, date, state, reason in ask(object_ids, compose, using=link.local, key=key):
+        taken.setdefault(object_id, []).append(Taken(pk, action, date, reason == ChangeLog.HANDLED))
         if state == ChangeLog.State.PENDING:
             pending.add(object_id)
     return {each: rows_taken for each, rows_taken in taken.items() if each in pending}
@@ -553,12 +604,9 @@ def _field_name(instance: Model, attname: str) -> str:
     return next((each.name for each in instance._meta.fields if each.attname == attname), attname)
 
 
-def _held_by(holders: list[Any]) -> HeldByRemoteRows:
-    counts: dict[str, int] = {}
-    for holder in holders:
-        label = model_label(holder.model)
-        counts[label] = counts.get(label, 0) + 1
-    rows_told = ", ".join(f"{count} {label}" for label, count in sorted(counts.items()))
+def _held_by(holders: Collection[Holder], more: Counter[ModelClass]) -> HeldByRemoteRows:
+    counts = Counter(holder.model for holder in holders) + more
+    rows_told = ", ".join(f"{counts[model]} {model_label(model)}" for model in sorted(counts, key=model_label))
     return HeldByRemoteRows(
         f"Rows that exist only on REMOTE point to the object ({rows_told}), so it is not deleted there. "
         "Move or delete those rows on REMOTE."

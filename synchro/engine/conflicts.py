@@ -25,6 +25,7 @@ from synchro.engine.link import Link, peer_of
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import pk_among
 from synchro.models import ChangeLog, ChangeRow
+from synchro.moments import in_utc
 from synchro.prepared import ask
 from synchro.registry import ModelClass
 
@@ -109,7 +110,7 @@ def judge(link: Link, model: ModelClass, claims: Mapping[str, Claim]) -> Verdict
 
     key = "newest", ContentType.objects.db_manager(link.remote).get_for_model(model).pk
     theirs = [
-        _Theirs(each, Change(action, date), pk, state in (ChangeLog.State.PENDING, ChangeLog.State.FAILED))
+        _Theirs(each, Change(action, in_utc(date)), pk, state in (ChangeLog.State.PENDING, ChangeLog.State.FAILED))
         for text, action, state, date, pk in ask(texts, compose, using=link.remote, key=key)
         if action in claims[each := texts[text]].actions
     ]

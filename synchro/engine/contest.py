@@ -18,6 +18,7 @@ from synchro.engine.steps import Outcome, Taken
 from synchro.engine.values import differing_fields
 from synchro.keys import pk_from_text
 from synchro.models import ChangeLog
+from synchro.moments import in_utc
 from synchro.registry import ModelClass
 
 Action = ChangeLog.Action
@@ -96,7 +97,7 @@ class Contest:
 
     def _claim(self, object_id: str, pk: Any, actions: frozenset[Action]) -> Claim:
         entries = [entry for entry in self.entries.get(object_id, ()) if entry.action in actions]
-        date = max((entry.date for entry in entries), default=None)
+        date = max((in_utc(entry.date) for entry in entries), default=None)
         return Claim(pk, actions, date, tuple(entry.id for entry in entries))
 
     def _judge(self, claims: Mapping[str, Claim]) -> Verdicts:

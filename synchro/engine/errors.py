@@ -28,6 +28,10 @@ _TRANSIENT_ERRNOS = frozenset({
     1290, 1317, 1698, 1792, 1836, 1927, 1969, 2002, 2003, 2006, 2013, 2014, 2055, 3024, 4031,
 })  # fmt: skip
 _TRANSIENT_SQLITE = ("locked", "busy", "unable to open", "disk i/o", "readonly", "is full")
+#: Those among them that other transactions cause, or a statement that takes too long: locks, deadlocks, timeouts.
+#: SQLite has one lock for the whole database.
+_OBSTRUCTED_SQLSTATES = ("40001", "40P01", "55P03", "57014")
+_OBSTRUCTED_ERRNOS = frozenset({1205, 1213, 1969, 3024})
 #: Those among them that a server tells which answers but cannot be used: disk or memory full, read only.
 _REFUSING_SQLSTATES = ("53", "58", "25006")
 _REFUSING_ERRNOS = frozenset({1290, 1792, 1836})
@@ -41,7 +45,9 @@ _ROW_SQLSTATES = ("23502", "23514")
 _ROW_ERRNOS = frozenset({1048, 1364, 3819, 4025})
 _ROW_SQLITE = ("not null constraint", "check constraint")
 #: Those that tell about a connection: their text names hosts and users.
-_CONNECTION_ERRNOS = frozenset({1040, 1042, 1043, 1044, 1045, 1049, 1129, 1130, 1142, 1143, 1698, *range(2000, 3000)})
+_CONNECTION_ERRNOS = frozenset({1040, 1042, 1043, 1044, 1045, 1049, 1129, 1130, 1698, *range(2000, 3000)})
+#: Those that say which permission somebody lacks, for which table or column.
+_PERMISSION_ERRNOS = frozenset({1142, 1143})
 #: Those that quote nothing but names of tables and columns.
 _NAMING_ERRNOS = frozenset({1048, 1054, 1146, 1153, 1264, 1265, 1364, 1406, 1451, 1452, 3819, 4025})
 
@@ -126,6 +132,11 @@ def is_transient(error: BaseException) -> bool:
 def is_refusal(error: BaseException) -> bool:
     """Tell whether a database answers, but takes nothing from anybody: its disk is full, or it is read only."""
     return _is_among(error, _REFUSING_SQLSTATES, _REFUSING_ERRNOS, _REFUSING_SQLITE)
+
+
+def is_obstructed(error: BaseException) -> bool:
+    """Tell whether something else held what a statement needed, for too long: others may well go through."""
+    return _is_among(error, _OBSTRUCTED_SQLSTATES, _OBSTRUCTED_ERRNOS, ())
 
 
 def is_of_one_row(error: BaseException) -> bool:
@@ -232,12 +243,18 @@ def _describe_mysql(number: int, text: str) -> str:
     elif number == 1644:
         text = _REFUSED
     elif number in _NAMING_ERRNOS:
-        text = re.sub(r"`[^`]+`\.(?=`)", "", re.sub(r"'[^'.]+\.([^'.]+)'", r"'\1'", text))
+        text = _without_database(text)
+    elif number in _PERMISSION_ERRNOS:
+        text = _without_database(re.sub(r" to user .*? (?=for (?:table|column) ['`])", " ", text))
     else:
         # Duplicate entry 'value' for key 'name', Incorrect date value: 'value' for column `database`.`table`.`name`
         name = re.search(r"'[^']*( for (?:key|column) )(?:\S+\.)?('[^']+'|`[^`]+`)(?: at row \d+)?$", text)
         text = re.split(r":?\s*['`]", text, maxsplit=1)[0] + ("".join(name.groups()) if name else "")
     return f"({number}) {text}"
+
+
+def _without_database(text: str) -> str:
+    return re.sub(r"`[^`]+`\.(?=`)", "", re.sub(r"'[^'.]+\.([^'.]+)'", r"'\1'", text))
 
 
 def _describe_sqlite(cause: Any) -> str:

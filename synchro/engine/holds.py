@@ -1,7 +1,8 @@
 """Leaving REMOTE, or one model, alone while it cannot be used.
 
-What is held is a row on LOCAL that all workers share. A worker that has met none asks nobody: it learns by its own
-first failure, and from then on looks before it tries, until it finds that the hold is gone.
+What is held is a row on LOCAL that all workers share. A process looks for such rows before its first task. If there is
+none it asks nobody any more: it learns by its own first failure, and from then on looks before it tries, until it finds
+that the hold is gone.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db import Error as AnyDatabaseError
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
 from synchro.conf import conf
-from synchro.engine import errors
+from synchro.engine import errors, timeouts
 from synchro.engine.timeouts import bounded
 from synchro.exceptions import Held
 from synchro.models import ChangeLog, Hold, Option, Reference
@@ -31,24 +34,38 @@ REMOTE = ""
 #: Those of synchro's tables that are used on REMOTE, where it has them.
 _ON_REMOTE = (Option, Reference, ChangeLog)
 
-#: What this process knows to be held.
+#: What this process knows to be held, and whether it has asked for it once.
 _met: set[str] = set()
+_has_looked = False
 
 
-def check(label: str) -> None:
-    """Return if there is no reason not to try objects of a model now, or if it is the caller's turn to see.
+def check(label: str) -> bool:
+    """Return whether it is the caller's turn to see if something that is held back works again; False if nothing is.
+
+    Who finds that there is nothing to try with passes the turn on.
 
     Raises:
         Held: REMOTE, or the model, is left alone.
     """
+    _look_once()
     concerned = _met & {REMOTE, label}
     if not concerned:
-        return
+        return False
     holds = list(Hold.objects.using(conf.local).over(label))
     _met.difference_update(concerned.difference(hold.label for hold in holds))
+    claimed: list[str] = []
     for hold in holds:
         if not _claim(hold):
-            raise _left_alone(hold.label, hold.reason)
+            pass_on(*claimed)
+            raise left_alone(hold.label, hold.reason)
+        claimed.append(hold.label)
+    return bool(claimed)
+
+
+def pass_on(*labels: str) -> None:
+    """Let whoever comes next try what it was the caller's turn to try."""
+    if labels:
+        Hold.objects.using(conf.local).pass_on(labels)
 
 
 def labels() -> set[str]:
@@ -182,9 +199,29 @@ def _gap(model: ModelClass, using: str, fields: Iterable[Any] | None = None) -> 
     return None
 
 
+def _look_once() -> None:
+    global _has_looked
+    if not _has_looked:
+        _met.update(labels())
+        _has_looked = True
+
+
 def _claim(hold: Hold) -> bool:
     _met.add(hold.label)
-    return hold.is_due and Hold.objects.using(conf.local).claim_probe(hold.label)
+    # A try takes no longer than a silent REMOTE is waited for, and begins with a new connection.
+    longest = timedelta(seconds=timeouts.CONNECT + 1)
+    if not hold.is_due or not Hold.objects.using(conf.local).claim_probe(hold.label, longest=longest):
+        return False
+    if hold.label == REMOTE:
+        _close_kept(connections[conf.require_remote()])
+    return True
+
+
+def _close_kept(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection that may be silent for much longer than a new one takes to fail."""
+    if not connection.in_atomic_block:
+        with suppress(AnyDatabaseError):
+            connection.close()
 
 
 def _hold(label: str, reason: str) -> Held:
@@ -193,10 +230,11 @@ def _hold(label: str, reason: str) -> Held:
     if is_new:
         logger.error("held back model=%s reason=%s", label or "REMOTE", reason)
         synchro_alarm.send_robust(sender=Hold, using=conf.local, label=label, reason=reason)
-    return _left_alone(label, reason)
+    return left_alone(label, reason)
 
 
-def _left_alone(label: str, reason: str) -> Held:
+def left_alone(label: str, reason: str) -> Held:
+    """Return what to raise where REMOTE or a model is not tried."""
     message = _("%(what)s cannot be used for now: %(reason)s Everything that has not arrived stays pending.") % {
         "what": label or "REMOTE",
         "reason": reason if reason.endswith((".", "!", "?")) else f"{reason}.",

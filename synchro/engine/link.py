@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -42,8 +42,15 @@ class Link:
     remote: str
     local_identity: uuid.UUID
     remote_identity: uuid.UUID
+    #: Give up waiting for a row that somebody else has locked after a second: it is known that there is one.
+    is_impatient: bool = False
     #: Take a REMOTE row with the same automatic primary key for the counterpart: REMOTE began as a copy of LOCAL.
     adopts_pks: bool = False
+
+    @property
+    def impatient(self) -> Link:
+        """The same link for who knows that somebody has locked rows of REMOTE."""
+        return replace(self, is_impatient=True)
 
     @property
     def has_mirrors(self) -> bool:
@@ -141,7 +148,36 @@ def remote_transaction(link: Link, model: ModelClass) -> Iterator[None]:
         if connection.vendor == "sqlite":
             with connection.cursor() as cursor:
                 cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)} WHERE 1 = 0")
+        with _impatience(connection) if link.is_impatient else nullcontext():
+            yield
+
+
+@contextmanager
+def _impatience(connection: Any) -> Iterator[None]:
+    """Wait a second for a lock and no longer: PostgreSQL in this transaction, MariaDB and MySQL in this block."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', '1s', true) WHERE current_setting('lock_timeout') = '0'")
         yield
+    elif connection.vendor == "mysql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@innodb_lock_wait_timeout")
+            (seconds,) = cursor.fetchone()
+            cursor.execute("SET innodb_lock_wait_timeout = 1")
+        try:
+            yield
+        finally:
+            with suppress(DatabaseError), connection.cursor() as cursor:
+                cursor.execute(f"SET innodb_lock_wait_timeout = {seconds}")
+    else:
+        yield
+
+
+def foreign_keys_unchecked(using: str) -> AbstractContextManager[Any]:
+    """Let foreign keys point to nothing for a moment where each row is checked; other vendors check at the commit."""
+    connection = connections[using]
+    deferred = connection.features.can_defer_constraint_checks
+    return nullcontext() if deferred else connection.constraint_checks_disabled()
 
 
 @contextmanager

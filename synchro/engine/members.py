@@ -193,10 +193,16 @@ def _write_announced(link: Link, relation: ManyToMany, name: str, owner: Model, 
 
 
 def _insert(link: Link, relation: ManyToMany, pairs: Sequence[Pair]) -> None:
+    """Insert links, of which others may insert the same: overwritten by itself, a row stays as it is.
+
+    To ignore conflicts, MariaDB and MySQL ignore links to what is not there, too:
+    https://mariadb.com/docs/server/reference/sql-statements/data-manipulation/inserting-loading-data/insert-ignore
+    """
     if pairs:
-        names = relation.source.attname, relation.target.attname
+        key = [relation.source, relation.target]
+        names = [each.attname for each in key]
         links = [relation.through(**dict(zip(names, pair, strict=True))) for pair in pairs]
-        rows.insert(relation.through, links, using=link.remote, ignore_conflicts=True)
+        rows.upsert(relation.through, links, using=link.remote, fields=key, unique=key, update=key)
 
 
 def _delete(link: Link, relation: ManyToMany, pks: Sequence[Any]) -> None:

@@ -11,10 +11,11 @@ from functools import cache, reduce
 from operator import or_
 from typing import Any
 
-from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist
+from django.core.exceptions import FieldError, MultipleObjectsReturned, ObjectDoesNotExist
 from django.db import connections
 from django.db.models import Model, Q
 from django.db.models.constants import LOOKUP_SEP
+from django.db.models.manager import BaseManager
 
 from synchro.engine.link import Link
 from synchro.exceptions import AmbiguousNaturalKey, PermanentError
@@ -35,6 +36,8 @@ class Match:
 
     key: Hashable
     pks: Sequence[Any]
+    #: Rows with the key may be other objects': NULL in it keeps them apart, or the project's manager hides them.
+    may_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ def match(
     if not _is_portable(model):
         return {}
     keys = {each: instance.natural_key() for each, instance in instances.items()}  # type: ignore[attr-defined]
-    return _ask_for_each(link, model, keys, problems)
+    found = _ask_for_each(link, model, keys, problems)
+    return found | _with_hidden(link, model, instances, keys, found) if _hides(model) else found
 
 
 def match_logged(
@@ -149,7 +153,7 @@ def _rows_with(link: Link, model: ModelClass, parts: tuple[_Part, ...], keys: Ma
         rows = model._base_manager.using(link.remote).filter(condition).order_by("pk")
         for pk, *values in rows.values_list("pk", *paths):
             found.setdefault(tuple(values), []).append(pk)
-    return {each: Match(key, found.get(key, ())) for each, key in usable.items()}
+    return {each: Match(key, found.get(key, ()), may_repeat=None in key) for each, key in usable.items()}
 
 
 def _conditions(link: Link, paths: list[str], keys: list[Values]) -> Iterator[Q]:
@@ -170,14 +174,51 @@ def _ask_for_each(
     found = {}
     for each, key in keys.items():
         try:
-            found[each] = Match(repr(natural_key_to_json(key)), _ask(link, model, key))
+            pks = _ask(link, model, model._default_manager.db_manager(link.remote), key)
+            found[each] = Match(repr(natural_key_to_json(key)), pks)
         except AmbiguousNaturalKey as problem:
             problems[each] = problem
     return found
 
 
-def _ask(link: Link, model: ModelClass, key: Sequence[Any]) -> list[Any]:
+def _hides(model: ModelClass) -> bool:
+    """Tell whether the manager may leave rows out."""
+    return type(model._default_manager).get_queryset is not BaseManager.get_queryset
+
+
+def _with_hidden(
+    link: Link,
+    model: ModelClass,
+    instances: Mapping[str, Model],
+    keys: Mapping[str, Any],
+    found: Mapping[str, Match],
+) -> dict[str, Match]:
+    """Find the rows of objects that the manager hides, and hidden rows of others. Who is hidden leaves its key free."""
+    pks = [instance.pk for instance in instances.values()]
+    shown = model._default_manager.using(link.local).filter(pk_among(model, pks)).values_list("pk", flat=True)
+    visible = {pk_to_text(model, pk) for pk in shown}
+    asked = {each: match for each, match in found.items() if each not in visible or not match.pks}
+    matches = {each: Match(one.key, _ask_for_all(link, model, keys[each]), True) for each, one in asked.items()}
+    return {each: match for each, match in matches.items() if each not in visible or match.pks}
+
+
+def _ask_for_all(link: Link, model: ModelClass, key: Sequence[Any]) -> list[Any]:
+    """Ask the manager as if it left no rows out, as far as it can do without what else it may add to them."""
     manager: Any = model._default_manager.db_manager(link.remote)
+    kind: Any = type(manager)
+    manager.__class__ = _showing_all(kind)
+    try:
+        return _ask(link, model, manager, key)
+    except (AmbiguousNaturalKey, FieldError, AttributeError):
+        return []
+
+
+@cache
+def _showing_all(manager: Any) -> Any:
+    return type(manager.__name__, (manager,), {"get_queryset": BaseManager.get_queryset})
+
+
+def _ask(link: Link, model: ModelClass, manager: Any, key: Sequence[Any]) -> list[Any]:
     try:
         row = manager.get_by_natural_key(*key)
     except ObjectDoesNotExist:  # also of a target that the manager looked for

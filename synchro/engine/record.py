@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
@@ -37,6 +38,8 @@ class Failed:
     is_own: bool
     #: What the object waits for.
     waits_for: Target | None = None
+    #: The newest entry that the attempt has taken: what came later has not failed. Unknown if none was taken.
+    newest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +64,50 @@ def _record_failures(model: ModelClass, failures: Mapping[str, Failed], *, task_
     label = model_label(model)
     for object_id, account in accounts.items():
         logger.warning("object failed model=%s object_id=%s error=%s", label, object_id, account.message)
+    pending = _tried(model, {object_id: failures[object_id] for object_id in counted})
     announcements: list[tuple[list[str], str, bool]] = []
     with transaction.atomic(using=conf.local):
         Attempt.objects.using(conf.local).bulk_create(_attempts(model, accounts, task_id=task_id))
-        for (message, attempts), ids in _alike(model, accounts).items():
-            given_up = _entries(model, ids).record_failure(
-                max_attempts=conf.max_attempts,
-                next_attempt_at=timezone.now() + errors.pause(attempts + 1),
+        for (message, attempts), ids in _alike(accounts, pending).items():
+            is_given_up = attempts >= conf.max_attempts
+            entries = [entry.id for object_id in ids for entry in pending.get(object_id, ())]
+            ChangeLog.objects.using(conf.local).filter(among("pk", entries)).record_failure(
+                attempts=attempts,
+                next_attempt_at=None if is_given_up else timezone.now() + errors.pause(attempts),
                 reason=message,
             )
-            announcements.append((ids, message, given_up > 0))
+            announcements.append((ids, message, is_given_up))
     for ids, message, is_given_up in announcements:
         _announce(model, ids, message, given_up=is_given_up)
 
 
-def _alike(model: ModelClass, accounts: Mapping[str, errors.Account]) -> dict[tuple[str, int], list[str]]:
-    """Return the objects by what is told of the failure and by the attempts that their pending entries have had."""
-    attempts: dict[str, int] = {}
-    for object_id, number in _entries(model, accounts).pending().values_list("object_id", "attempts"):
-        attempts[object_id] = max(number, attempts.get(object_id, 0))
+class _Pending(NamedTuple):
+    id: int
+    attempts: int
+
+
+def _tried(model: ModelClass, failures: Mapping[str, Failed]) -> dict[str, list[_Pending]]:
+    """Return the pending entries of the objects, as far as they are not newer than what was tried."""
+    found: dict[str, list[_Pending]] = {}
+    pending = _entries(model, failures).pending().values_list("object_id", "id", "attempts")
+    for object_id, pk, attempts in pending:
+        newest = failures[object_id].newest
+        if newest is None or pk <= newest:
+            found.setdefault(object_id, []).append(_Pending(pk, attempts))
+    return found
+
+
+def _alike(
+    accounts: Mapping[str, errors.Account], pending: Mapping[str, list[_Pending]]
+) -> dict[tuple[str, int], list[str]]:
+    """Return the objects by what is told of the failure and by their attempts with this one.
+
+    A new change of an object starts afresh: what came before it has as many as it.
+    """
     found: dict[tuple[str, int], list[str]] = {}
     for object_id, account in accounts.items():
-        found.setdefault((account.message, attempts.get(object_id, 0)), []).append(object_id)
+        attempts = 1 + min((entry.attempts for entry in pending.get(object_id, ())), default=0)
+        found.setdefault((account.message, attempts), []).append(object_id)
     return found
 
 
@@ -140,8 +165,8 @@ def begin_attempt(target: Target, *, task_id: str) -> Begun | None:
 
 def end_attempt(begun: Begun) -> None:
     """Take back what was recorded at the beginning of an attempt that did not kill this process."""
-    begun.entries.end_attempt()
     begun.attempt.delete(using=conf.local)
+    begun.entries.end_attempt()
 
 
 def _entries(model: ModelClass, object_ids: Collection[str]) -> ChangeLogQuerySet:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
-from django.db.models import Model
+from django.db.models import Count, Model, QuerySet
 
 from synchro.engine.link import Link
-from synchro.engine.resolve import find, owners_of
+from synchro.engine.resolve import find, owners_by_key, owners_of
 from synchro.exceptions import DanglingRelation
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import pk_among
 from synchro.models import ChangeLog
 from synchro.registry import ModelClass, is_watched, keeps_pk, keys_to, model_label, skipped_fields
 
-#: How many rows that hold back deletes are read of one relation: enough to see who must go first.
+#: How many rows that hold back deletes are kept of one relation: enough to see who must go first.
 _MAX_HOLDERS = 1000
 
 #: An object by model and object id.
 Target = tuple[ModelClass, str]
+#: The primary keys of a REMOTE row and of another one that it points to.
+Pair = tuple[Any, Any]
 
 
 @dataclass(slots=True)
@@ -46,6 +50,14 @@ class Holder:
 
     model: ModelClass
     pk: Any
+
+
+@dataclass(slots=True)
+class Holders:
+    """What points to one row: at least one row of each relation that leads there, and the numbers of those left out."""
+
+    rows: list[Holder] = field(default_factory=list)
+    more: Counter[ModelClass] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,25 @@ def missing_parents(link: Link, model: ModelClass, object_ids: Collection[str]) 
     return {target for targets in missing.values() for target in targets.values() if target[0] is model}
 
 
+def saved_with_children(link: Link, model: ModelClass, object_ids: Collection[str]) -> dict[str, set[datetime]]:
+    """Return when multi-table children of LOCAL objects were saved: with each, its parents' rows are logged."""
+    found: dict[str, set[datetime]] = {}
+    for key in keys_to(model):
+        if not key.remote_field.parent_link:
+            continue
+        own_ids = {each: each for each in object_ids}
+        if not key.primary_key:
+            pks = [pk_from_text(model, each) for each in object_ids]
+            rows = key.model._base_manager.using(link.local).filter(**{f"{key.name}__in": pks})
+            keys = rows.values_list("pk", key.attname)
+            own_ids = {pk_to_text(key.model, pk): pk_to_text(model, parent) for pk, parent in keys}
+        saves = ChangeLog.objects.using(link.local).of_objects(key.model, own_ids)
+        saves = saves.filter(action__in=[ChangeLog.Action.ADD, ChangeLog.Action.CHANGE])
+        for object_id, date in saves.values_list("object_id", "date"):
+            found.setdefault(own_ids[object_id], set()).add(date)
+    return found
+
+
 def keys_there(link: Link, model: ModelClass) -> list[Any]:
     """Return the foreign keys of any model that point to the model's own table and whose tables REMOTE has."""
     keys = list(keys_to(model))
@@ -107,25 +138,17 @@ def keys_there(link: Link, model: ModelClass) -> list[Any]:
     return [key for key in keys if key.model._meta.db_table in tables]
 
 
-def pointing_to(link: Link, model: ModelClass, remote_pks: Mapping[str, Any]) -> dict[str, list[Holder]]:
-    """Return the REMOTE rows that point to the counterparts of LOCAL objects, at most _MAX_HOLDERS of each relation.
+def pointing_to(link: Link, model: ModelClass, remote_pks: Mapping[str, Any]) -> dict[str, Holders]:
+    """Return the REMOTE rows that point to the counterparts of LOCAL objects, of those that any point to.
 
     Rows of automatic many-to-many tables do not count: they belong to the object.
     """
-    holders: dict[str, list[Holder]] = {}
+    found: dict[str, Holders] = {}
     owners = {pk: each for each, pk in remote_pks.items()}
     for key in keys_there(link, model) if owners else ():
-        if key.model._meta.auto_created:
-            continue
-        rows = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__in": owners})
-        found = list(rows.values_list("pk", f"{key.name}__pk")[:_MAX_HOLDERS])
-        model_of_key = key.model._meta.concrete_model
-        # Where no constraint forbids it, LOCAL's rows may go on pointing to what is gone, and so may their copies.
-        ours = {} if key.db_constraint else owners_of(link, model_of_key, [holder for holder, _ in found])
-        for holder, target in found:
-            if holder not in ours:
-                holders.setdefault(owners[target], []).append(Holder(model_of_key, holder))
-    return holders
+        if not key.model._meta.auto_created:
+            _find_holders(link, model, key, owners, found)
+    return found
 
 
 def unsettled_among(link: Link, holders: Collection[Holder]) -> dict[Holder, Target]:
@@ -133,9 +156,7 @@ def unsettled_among(link: Link, holders: Collection[Holder]) -> dict[Holder, Tar
     found: dict[Holder, Target] = {}
     for model in {holder.model for holder in holders}:
         pks = [holder.pk for holder in holders if holder.model is model]
-        owners = owners_of(link, model, pks)
-        if keeps_pk(model):
-            owners = {pk: pk_to_text(model, pk) for pk in pks} | owners
+        owners = owners_by_key(link, model, pks)
         log = ChangeLog.objects.using(link.local).unsettled().of_objects(model, set(owners.values()))
         unsettled = set(log.values_list("object_id", flat=True))
         found |= {Holder(model, pk): (model, owner) for pk, owner in owners.items() if owner in unsettled}
@@ -154,6 +175,71 @@ def living_among(link: Link, holders: Collection[Holder]) -> dict[Holder, Target
     return found
 
 
+def _find_holders(
+    link: Link, model: ModelClass, key: Any, owners: Mapping[Any, str], found: dict[str, Holders]
+) -> None:
+    """Add what points to rows by one foreign key."""
+    of_key = key.model._meta.concrete_model
+    rows = key.model._base_manager.using(link.remote).filter(**{f"{key.name}__pk__in": list(owners)})
+    inside: list[Pair] = []
+    if of_key is model and key.db_constraint:
+        # Those that may go together are all needed, and no more than the batch.
+        together = pk_among(model, list(owners))
+        inside = list(_pairs(key, rows.filter(together)))
+        rows = rows.exclude(together)
+    pages = _pages(key, rows, owners) if key.db_constraint else _pages_of_strangers(link, key, rows)
+    kept, counts = _deciding(pages)
+    if key.db_constraint and len(kept) >= _MAX_HOLDERS:
+        counts = Counter(dict(rows.order_by().values_list(f"{key.name}__pk").annotate(number=Count("*"))))
+    for holder, target in (*inside, *kept):
+        found.setdefault(owners[target], Holders()).rows.append(Holder(of_key, holder))
+    for target, number in (counts - Counter(target for _, target in kept)).items():
+        found[owners[target]].more[of_key] += number
+
+
+def _deciding(pages: Iterable[Collection[Pair]]) -> tuple[list[Pair], Counter[Any]]:
+    """Return the first pairs, and of each target at least one, with the numbers of all by target."""
+    kept: list[Pair] = []
+    counts: Counter[Any] = Counter()
+    for page in pages:
+        for pair in page:
+            if len(kept) < _MAX_HOLDERS or not counts[pair[1]]:
+                kept.append(pair)
+            counts[pair[1]] += 1
+    return kept, counts
+
+
+def _pages(key: Any, rows: QuerySet[Any], targets: Iterable[Any]) -> Iterator[list[Pair]]:
+    """Yield pairs until each target that anything points to was among them."""
+    unseen = set(targets)
+    while unseen:
+        page = list(_pairs(key, rows.filter(**{f"{key.name}__pk__in": unseen}))[:_MAX_HOLDERS])
+        yield page
+        if len(page) < _MAX_HOLDERS:
+            return
+        unseen -= {target for _, target in page}
+
+
+def _pages_of_strangers(link: Link, key: Any, rows: QuerySet[Any]) -> Iterator[list[Pair]]:
+    """Yield all pairs of rows that LOCAL does not know: its own may go on pointing to what is gone, and so may these.
+
+    It is no constraint that keeps them from it.
+    """
+    page: list[Pair] = []
+    while not page or len(page) == _MAX_HOLDERS:
+        onwards = rows.filter(pk__gt=page[-1][0]) if page else rows
+        page = list(_pairs(key, onwards.order_by("pk"))[:_MAX_HOLDERS])
+        if not page:
+            return
+        ours = owners_of(link, key.model._meta.concrete_model, [holder for holder, _ in page])
+        yield [pair for pair in page if pair[0] not in ours]
+
+
+def _pairs(key: Any, rows: QuerySet[Any]) -> QuerySet[Any, Pair]:
+    """Select the primary keys of rows and of what they point to."""
+    return rows.values_list("pk", f"{key.name}__pk")
+
+
 def _translate(
     link: Link, target: ModelClass, target_field: Any, pointers: Collection[Pointer], translation: Translation
 ) -> None:
@@ -162,6 +248,10 @@ def _translate(
     values = {pointer.value for pointer in pointers}
     texts = _object_ids(link, target, target_field, values)
     pks = discover(link, target, sorted(set(texts.values())), translation)
+    unknown = [each for each in values if each not in texts or texts[each] not in pks]
+    if respelt := _respelt(link, target, target_field, unknown):
+        texts |= respelt
+        pks |= discover(link, target, sorted(set(respelt.values())), translation)
     remote = _remote_values(link, target, target_field, pks)
     for pointer in pointers:
         text = texts.get(pointer.value)
@@ -219,6 +309,20 @@ def _object_ids(link: Link, target: ModelClass, target_field: Any, values: Itera
         return {value: pk_to_text(target, value) for value in values}
     rows = target._base_manager.using(link.local).filter(**{f"{target_field.name}__in": list(values)})
     return {value: pk_to_text(target, pk) for pk, value in rows.values_list("pk", target_field.attname)}
+
+
+def _respelt(link: Link, target: ModelClass, target_field: Any, values: Collection[Any]) -> dict[Any, str]:
+    """Return the object ids of targets that LOCAL's collation finds by other spellings of what they hold.
+
+    MariaDB and MySQL let 'QA' point to 'qa'.
+    """
+    texts = {value for value in values if isinstance(value, str)}
+    if not texts or connections[link.local].vendor != "mysql":
+        return {}
+    name, rows = target_field.attname, target._base_manager.using(link.local)
+    exact = set(rows.filter(**{f"{name}__in": texts}).values_list(name, flat=True))
+    asked = {each: rows.filter(**{name: each}).values_list("pk", flat=True).first() for each in texts - exact}
+    return {each: pk_to_text(target, pk) for each, pk in asked.items() if pk is not None}
 
 
 def _remote_values(link: Link, target: ModelClass, target_field: Any, pks: Mapping[str, Any]) -> dict[str, Any]:

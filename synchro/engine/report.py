@@ -12,7 +12,7 @@ class Failure:
     model: str
     object_id: str
     error: str
-    #: Whether it only waits for another object, and goes through as soon as that one does.
+    #: Whether it only waits, for another object or for who has locked it, and goes through without anybody's help.
     waits: bool = False
 
 

@@ -168,6 +168,12 @@ def owners_of(link: Link, model: ModelClass, remote_pks: Iterable[Any]) -> dict[
     return {texts[text]: owner for text, owner in owners.items()}
 
 
+def owners_by_key(link: Link, model: ModelClass, remote_pks: Collection[Any]) -> dict[Any, str]:
+    """Return what ``owners_of`` does, and where both sides share their keys also what nobody remembers."""
+    shared = {pk: pk_to_text(model, pk) for pk in remote_pks} if keeps_pk(model) else {}
+    return shared | owners_of(link, model, remote_pks)
+
+
 class _Remembered(NamedTuple):
     """What LOCAL's reference says."""
 
@@ -196,7 +202,7 @@ def _known(
     asked = [each for each in object_ids if each not in told or each in in_doubt]
     remembered = _remembered(link, model, asked)
     found.strangers = _strangers(link, model, {each: told[each] for each in asked if each in told}, remembered)
-    found.mirrored = {each: mirror.key for each, mirror in told.items() if mirror.key and each not in found.strangers}
+    found.mirrored = {each: str(mirror.key) for each, mirror in told.items() if each not in found.strangers}
     forgotten = _forgotten(link, model, {each: one for each, one in remembered.items() if each not in told})
     found.referenced = {each: one.key for each, one in remembered.items() if each not in forgotten}
     found.confirmed = {each for each, one in remembered.items() if one.mirrored_as == link.local_identity} - forgotten
@@ -300,15 +306,14 @@ def _choose(link: Link, model: ModelClass, matches: Mapping[str, Match], found: 
     chosen: dict[str, Any] = {}
     first: dict[Any, str] = {}
     for each, match in matches.items():
-        if len(match.pks) > 1 and not many:
-            found.problems[each] = natural.ambiguous(model)
-            continue
         free = [pk for pk in match.pks if (owner := owners.get(pk, each)) == each or owner in ghosts]
-        if free:
+        if len(free if match.may_repeat else match.pks) > 1 and not many:
+            found.problems[each] = natural.ambiguous(model)
+        elif free:
             chosen[each] = free[0]
             found.ghosts |= {owners[free[0]]} & ghosts if free[0] in owners else set()
             owners[free[0]] = each
-        elif not many:
+        elif not (many or match.may_repeat):
             # Two LOCAL objects with one key: the second one must not become another row with it.
             other = owners[match.pks[0]] if match.pks else first.setdefault(match.key, each)
             if other != each:

@@ -14,7 +14,7 @@ from synchro.conf import conf
 from synchro.engine import errors, holds, values
 from synchro.engine.batch import needed_by, replicate, replicate_circle
 from synchro.engine.link import Link, open_link
-from synchro.engine.record import Failed, begin_attempt, end_attempt, record_failures, record_waiting
+from synchro.engine.record import Failed, begin_attempt, end_attempt, postpone, record_failures, record_waiting
 from synchro.engine.relations import Target, missing_parents
 from synchro.engine.report import Failure, Report
 from synchro.engine.steps import Outcome, Step
@@ -31,6 +31,8 @@ _SECONDS_ALONE = 10.0
 _CONTENTION_TRIES = 3
 #: How often something that an object waits for is brought forward before the object is given up for this run.
 _MAX_TRIES = 3
+#: So many objects of a model does a run find locked by others before it leaves the model to the next one.
+_MOST_OBSTRUCTED = 3
 #: What another object of the same run may cure: it gives up a unique value or a row, or it arrives.
 _CURABLE = (IntegrityError, PermanentError)
 
@@ -73,6 +75,8 @@ class Run:
         self.hopeless: dict[Target, str] = {}
         #: Failures that may be cured before the run ends, and so are not recorded yet.
         self.curable: dict[Target, Failed] = {}
+        #: Objects that something on REMOTE is in the way of for now, which is not their fault.
+        self.obstructed: dict[Target, Exception] = {}
         #: Those that nothing cures, to be recorded together.
         self.incurable: dict[Target, Failed] = {}
         #: Models that lack a table or a column, and those of which it is known that they do not.
@@ -84,6 +88,8 @@ class Run:
         #: Whether an object waits for another one, so that those which arrive may have to wake it.
         self.anybody_waits = False
         self.woken: list[Target] = []
+        #: Objects that were logged meanwhile and are brought, too.
+        self.logged: set[Target] = set()
         #: Whether each attempt was counted before it was made.
         self.is_cautious = False
         #: How often an object was settled, or became known on REMOTE.
@@ -108,6 +114,9 @@ class Run:
             del self.curable[target]
         record_failures(self.curable, task_id=self.task_id)
         self.curable.clear()
+        for (model, object_id), error in self.obstructed.items():
+            postpone(model, object_id, error, task_id=self.task_id)
+        self.obstructed.clear()
 
     def _record_incurable(self) -> None:
         record_failures(self.incurable, task_id=self.task_id)
@@ -161,7 +170,10 @@ class Run:
         self.asked = replace(first)
         stack = [first]
         tries: Counter[Target] = Counter()
-        while stack:
+        while stack or self.logged:
+            if not stack:
+                stack.extend(_steps(self.logged, self.logged))
+                self.logged.clear()
             step = stack[-1]
             if step.is_stuck:
                 stack.pop()
@@ -174,8 +186,11 @@ class Run:
             try:
                 outcome = self._replicate(step)
             except Exception as error:
-                if errors.is_outage(error):
+                is_obstructed = errors.is_obstructed(error)
+                if errors.is_outage(error) and not is_obstructed:
                     raise
+                if is_obstructed and self._is_jammed(step.model, error):
+                    continue
                 if self._is_held(step.model, error):
                     continue
                 stack.pop()
@@ -184,7 +199,7 @@ class Run:
                     continue
                 stack.extend(_halves(step))
                 if len(step.ids) == 1:
-                    self._fail(step.model, step.ids[0], error)
+                    self._fail(step, step.ids[0], error)
                 continue
             clashing = [each for each, error in outcome.failures.items() if may_make_way(step, error)]
             for each in clashing:
@@ -212,6 +227,7 @@ class Run:
 
     def _settle(self, step: Step, outcome: Outcome) -> Report:
         """Count what arrived and record what failed."""
+        self.logged |= outcome.logged
         arrived = sum(1 for each, ids in outcome.arrived.items() if ids and each not in outcome.again)
         label = model_label(step.model)
         report = Report(synced=arrived, skipped=len(outcome.lost), by_model={label: arrived} if arrived else {})
@@ -221,11 +237,12 @@ class Run:
             if self._is_held(step.model, error):
                 self.hopeless[(step.model, each)] = _waits_for((step.model, each), self.held[step.model].reason)
             else:
-                self._fail(step.model, each, error)
+                self._fail(step, each, error)
         self._announce(step.model, [each for each, ids in outcome.arrived.items() if ids and each not in outcome.again])
         if self.anybody_waits:
             settled = [*outcome.arrived, *outcome.lost]
-            self.woken += Wait.objects.using(self.link.local).settle(step.model, settled)
+            woken = Wait.objects.using(self.link.local).settle(step.model, settled)
+            self.woken += woken[: Wait.NAMED - len(self.woken)]
         entries = sum(map(len, outcome.arrived.values())) + sum(len(ids) for ids, _ in outcome.lost.values())
         if self.on_progress is not None and entries:
             self.on_progress(entries)
@@ -296,7 +313,7 @@ class Run:
                 if reason is None and tries[target] >= _MAX_TRIES:
                     reason = f"Waits for {model_label(target[0])} {target[1]}: it does not arrive on REMOTE."
                 if reason is not None:
-                    self._fail(step.model, each, WaitsForOther(reason), waits_for=target)
+                    self._fail(step, each, WaitsForOther(reason), waits_for=target)
                     del outcome.blocked[each]
                     break
 
@@ -323,7 +340,7 @@ class Run:
         try:
             outcomes = replicate_circle(self.link, steps)
         except Exception as error:
-            if errors.is_outage(error):
+            if errors.is_outage(error) and not errors.is_obstructed(error):
                 raise
             return self._fail_all(steps, error)
         return sum(map(self._settle, steps, outcomes), Report())
@@ -341,19 +358,33 @@ class Run:
     def _fail_all(self, steps: Iterable[Step], error: Exception) -> Report:
         for step in steps:
             for each in step.ids:
-                self._fail(step.model, each, error)
+                self._fail(step, each, error)
         return Report()
 
-    def _fail(self, model: ModelClass, object_id: str, error: Exception, *, waits_for: Target | None = None) -> None:
+    def _is_jammed(self, model: ModelClass, error: Exception) -> bool:
+        """Whether so many objects of a model are locked by others that the run leaves it; the rest may go through."""
+        self.link = self.link.impatient
+        if sum(each is model for each, _ in self.obstructed) < _MOST_OBSTRUCTED:
+            return False
+        self.held[model] = holds.left_alone(model_label(model), errors.describe(error))
+        return True
+
+    def _fail(self, step: Step, object_id: str, error: Exception, *, waits_for: Target | None = None) -> None:
         """Note a failed attempt at one object."""
+        model = step.model
         error = values.named(self.link, model, object_id, error)
         target, label = (model, object_id), model_label(model)
         asked = self.asked
         is_asked = asked is not None and model is asked.model and object_id in asked.ids
         is_own = is_asked and target not in self.led_in
-        failed = Failed(errors.account(error), is_own, waits_for)
+        failed = Failed(errors.account(error), is_own, waits_for, step.newest.get(object_id))
         message = failed.account.message
         self.failures[target] = Failure(label, object_id, message)
+        if errors.is_obstructed(error):
+            self.failures[target] = replace(self.failures[target], waits=True)
+            self.obstructed[target] = error
+            self.hopeless[target] = _waits_for(target, message)
+            return
         # Who waits for an object that itself waits says for what, not through how many others.
         self.hopeless[target] = message if isinstance(error, WaitsForOther) else _waits_for(target, message)
         is_curable = isinstance(error, _CURABLE) and not errors.is_of_one_row(error)

@@ -26,6 +26,8 @@ class Step:
     makes_way: bool = False
     #: Nothing that it waits for comes before it.
     is_stuck: bool = False
+    #: The newest entry of each object that was taken for it.
+    newest: dict[str, int] = field(default_factory=dict)
     #: After how many moves of the run it let others go first; a second time without any move is no use.
     stepped_aside_at: int = -1
 
@@ -37,6 +39,8 @@ class Taken:
     id: int
     action: int
     date: datetime
+    #: It only brings LOCAL's state once more, because a handler saved the copy.
+    is_repeated: bool
 
 
 @dataclass(slots=True)
@@ -52,6 +56,8 @@ class Outcome:
     blocked: dict[str, set[Target]] = field(default_factory=dict)
     #: Those that come first because they still point to an object that is to be deleted.
     holders: set[Target] = field(default_factory=set)
+    #: Objects of any model that were logged meanwhile: what was written on REMOTE has changed their copies.
+    logged: set[Target] = field(default_factory=set)
     #: Objects that the next round finishes: deleted, and added again.
     again: set[str] = field(default_factory=set)
     #: Objects that were written with NULL for a foreign key, to be finished when its target is there.

@@ -50,7 +50,10 @@ def sync_object(label: str, object_id: str, *, alone: bool = False, task_id: str
     with open_run(task_id=task_id) as run:
         run.anybody_waits = anybody_waits
         report = run.bring_alone(model, ids[:size]) if alone else run.bring(Step(model, ids[:size]))
+        obstruction = run.obstructed.pop((model, object_id), None)
         report = run.result(report)
+    if obstruction is not None:
+        raise obstruction
     if label in report.held:
         raise run.held[model]
     if report.settled or report.failures:

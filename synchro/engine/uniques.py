@@ -10,7 +10,7 @@ that are overwritten anyway make way, so that a temporary value is never committ
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, reduce
 from itertools import chain
@@ -22,16 +22,17 @@ from django.db.models import Field, Model, Q, UniqueConstraint
 
 from synchro.engine.apply import Plan
 from synchro.engine.errors import is_of_one_row
-from synchro.engine.link import Link
+from synchro.engine.followers import is_pointed_to
+from synchro.engine.link import Link, foreign_keys_unchecked
 from synchro.engine.relations import translate
-from synchro.engine.resolve import owners_of
+from synchro.engine.resolve import owners_by_key
 from synchro.engine.steps import Step
 from synchro.engine.temporary import can_be_temporary, free
 from synchro.exceptions import UniqueValueTaken
 from synchro.keys import pk_from_text, pk_to_text
 from synchro.lookups import pk_among
 from synchro.models import ChangeLog
-from synchro.registry import ModelClass, keeps_pk, model_label
+from synchro.registry import ModelClass, model_label
 from synchro.rows import batched
 
 #: Alternatives in one WHERE or CASE. SQLite parses an expression at most 1,000 levels deep:
@@ -160,9 +161,7 @@ def together(link: Link, model: ModelClass, object_ids: Sequence[str]) -> list[s
         rows: dict[Any, list[UniqueSet]] = {}
         for unique, pk in chain.from_iterable(in_the_way(link, model, instances, {}).values()):
             rows.setdefault(pk, []).append(unique)
-        owners = owners_of(link, model, rows)
-        if keeps_pk(model):
-            owners = {pk: pk_to_text(model, pk) for pk in rows} | owners
+        owners = owners_by_key(link, model, rows)
         holders = {owner: pk for pk, owner in owners.items() if owner not in found}
         newest = _giving_up(link, model, holders, rows)
         found |= dict.fromkeys(newest)
@@ -272,7 +271,8 @@ def _park(link: Link, model: ModelClass, unique: UniqueSet, pks: Collection[Any]
     """Give rows temporary values that no other row has."""
     field: Any = unique.parked
     rows = model._base_manager.using(link.remote)
-    with _foreign_keys_unchecked(link.remote, field):
+    is_key = field.remote_field is not None or is_pointed_to(field)
+    with foreign_keys_unchecked(link.remote) if is_key else nullcontext():
         if unique.takes_null(field):
             rows.filter(pk__in=list(pks)).update(**{field.attname: None})
             return
@@ -283,11 +283,3 @@ def _park(link: Link, model: ModelClass, unique: UniqueSet, pks: Collection[Any]
 
 def _at_once(using: str) -> int:
     return _AT_ONCE_ON_SQLITE if connections[using].vendor == "sqlite" else _AT_ONCE
-
-
-def _foreign_keys_unchecked(using: str, field: Field[Any, Any]) -> AbstractContextManager[Any]:
-    """Let a foreign key point to nothing for a moment; other vendors check it when REMOTE commits."""
-    connection = connections[using]
-    if field.remote_field is None or connection.features.can_defer_constraint_checks:
-        return nullcontext()
-    return connection.constraint_checks_disabled()

@@ -32,7 +32,7 @@ from django.conf import settings
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, IntegrityError, connections, models
-from django.db.models import Field, JSONField, Model, Value
+from django.db.models import Field, GenericIPAddressField, JSONField, Model, QuerySet, Value
 from django.db.models.fields.files import FieldFile
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -41,6 +41,7 @@ from synchro.engine.link import Link
 from synchro.exceptions import ValueDoesNotCross
 from synchro.keys import pk_from_text
 from synchro.lookups import pk_among
+from synchro.moments import in_utc
 from synchro.registry import ModelClass, own_fields, skipped_fields
 
 #: Returns why a value does not arrive as it is; None if it does.
@@ -54,6 +55,8 @@ _INT64 = 2**63
 _TEXT = (models.CharField, models.TextField, models.FileField, models.FilePathField)
 #: What the preparation of a value may raise, and databases that refuse one.
 _REFUSALS = (DatabaseError, ValueError, TypeError, ArithmeticError, AttributeError, ValidationError)
+#: What making Python's value of a database's may raise.
+_MISREADINGS = (ValueError, TypeError, ArithmeticError)
 
 
 def checked(link: Link, model: ModelClass) -> Checks:
@@ -77,8 +80,11 @@ def named(link: Link, model: ModelClass, object_id: str, error: Exception) -> Ex
     """Return an error that names the field whose value was refused, or the error itself where none stands out."""
     if isinstance(error, IntegrityError) or not isinstance(error, _REFUSALS):
         return error
+    rows = model._base_manager.using(link.local).filter(pk=pk_from_text(model, object_id))
     try:
-        instance = model._base_manager.using(link.local).get(pk=pk_from_text(model, object_id))
+        instance = rows.get()
+    except _MISREADINGS:
+        return _unreadable(rows, model) or error
     except Exception:
         return error
     remote = connections[link.remote]
@@ -93,6 +99,16 @@ def named(link: Link, model: ModelClass, object_id: str, error: Exception) -> Ex
         except _REFUSALS as refused:
             return _error(field, _("%(error)s is raised when it is prepared.") % {"error": type(refused).__name__})
     return error
+
+
+def _unreadable(rows: QuerySet[Any], model: ModelClass) -> Exception | None:
+    """Return an error that names the field for which Django cannot read LOCAL's row: SQLite keeps what it is given."""
+    for field in _fields(model):
+        try:
+            list(rows.values_list(field.attname))
+        except _MISREADINGS as refused:
+            return _error(field, _("%(error)s is raised when it is read.") % {"error": type(refused).__name__})
+    return None
 
 
 def _fields(model: ModelClass) -> list[Field[Any, Any]]:
@@ -380,21 +396,56 @@ def differing_fields(
 
 def differs(field: Field[Any, Any], ours: Model, theirs: Model) -> bool:
     """Tell whether two objects, of whichever vendors, have different values of a field as a person would say."""
-    here, there = (plain(field, getattr(each, field.attname)) for each in (ours, theirs))
-    return bool(here != there)
+    return not same(field, getattr(ours, field.attname), getattr(theirs, field.attname))
+
+
+def same(field: Field[Any, Any], one: Any, other: Any) -> bool:
+    """Tell whether two values of a field are the same, however two vendors write it down."""
+    if one is None or other is None:
+        return one is other
+    if isinstance(field, JSONField):
+        return _same_json(one, other)
+    if isinstance(field, GenericIPAddressField) and one != other:
+        # PostgreSQL writes the last half of an address as ::1.2.3.4 where Django writes ::102:304.
+        one, other = map(field.to_python, (one, other))
+    return _equal(one, other)
+
+
+def _same_json(one: Any, other: Any) -> bool:
+    """Compare JSON by value: 1 is 1.0, however a vendor writes a number down, but true is not 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, float) or isinstance(other, float):
+        return _equal(*map(_as_float, (one, other)))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same_json(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same_json, one, other))
+    return _equal(one, other)
+
+
+def _as_float(value: Any) -> Any:
+    """Return a number as those vendors have it that keep JSON's numbers as floats."""
+    try:
+        return float(value) if isinstance(value, int) else value
+    except OverflowError:
+        return value
+
+
+def _equal(one: Any, other: Any) -> bool:
+    one, other = in_utc(one), in_utc(other)
+    return bool(one == other or (one != one and other != other))  # NaN is the same value as NaN
 
 
 def plain(field: Field[Any, Any], value: Any) -> Any:
-    """Return a value that is equal to another vendor's if a person would say so."""
+    """Return a value as it is shown to people."""
     if isinstance(value, Value):
         return "JSON null"
     if isinstance(field, JSONField) and value is not None:
         return json.dumps(value, sort_keys=True, default=str)
     if isinstance(value, memoryview | bytearray):
         return bytes(value)
-    if isinstance(value, float) and value != value:
-        return "NaN"
-    return value.name if isinstance(value, FieldFile) else value
+    return value.name if isinstance(value, FieldFile) else in_utc(value)
 
 
 def restore_json_null(using: str, model: ModelClass, instances: Collection[Any]) -> None:

@@ -61,6 +61,7 @@ class Status:
 
     remote: str | None
     last_check: datetime | None
+    last_checkpoint: datetime | None
     #: What workers leave alone for now: REMOTE as a whole first, then models.
     holds: tuple[Hold, ...] = ()
     #: By label, the models with something to tell.
@@ -72,6 +73,7 @@ class Status:
         return cls(
             remote=conf.remote,
             last_check=options.last_check,
+            last_checkpoint=options.last_checkpoint,
             holds=tuple(Hold.objects.using(conf.local).held()),
             models=dict(sorted(_backlogs().items())),
         )

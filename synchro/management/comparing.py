@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import OutputWrapper
+from django.utils.formats import localize
+from django.utils.timezone import template_localtime  # type: ignore[attr-defined]
 from django.utils.translation import gettext as _
 
 from synchro.compare import Difference, Kind, Tally, Watcher
@@ -22,10 +25,13 @@ _WIDTH = 60
 class Screen(Watcher):
     """Shows the progress and the first differences of each model."""
 
-    def __init__(self, *, show: int, bars: OutputWrapper | None) -> None:
+    def __init__(self, *, show: int, bars: OutputWrapper | None, text: OutputWrapper | None) -> None:
         self.differences: list[Difference] = []
+        #: When the comparison was started that is gone on with; None where it is a new one.
+        self.resumed: datetime | None = None
         self._show = show
         self._bars = bars
+        self._text = text
         self._stack = ExitStack()
         self._advance: Callable[[int], None] | None = None
         self._shown: Counter[str] = Counter()
@@ -35,6 +41,13 @@ class Screen(Watcher):
 
     def __exit__(self, *details: object) -> None:
         self._stack.close()
+
+    def resume(self, started_at: datetime) -> None:
+        """Say since when, before it goes on."""
+        self.resumed = started_at
+        if self._text is not None:
+            sentence = _("Goes on with the comparison of %(moment)s, which was interrupted; --restart begins anew.")
+            self._text.write(sentence % {"moment": localize(template_localtime(started_at))})
 
     def begin(self, model: str, total: int, done: int) -> None:
         """Open the model's bar."""
@@ -81,9 +94,13 @@ def table(tallies: Sequence[Tally]) -> list[str]:
     return [*lines, *(f"{each.model}: {each.error}" for each in tallies if each.error)]
 
 
-def as_json(tallies: Sequence[Tally], differences: Sequence[Difference]) -> str:
+def as_json(tallies: Sequence[Tally], screen: Screen) -> str:
     """Return everything for machines."""
-    found = {"models": [asdict(each) for each in tallies], "differences": [asdict(each) for each in differences]}
+    found = {
+        "resumed": screen.resumed.isoformat() if screen.resumed is not None else None,
+        "models": [asdict(each) for each in tallies],
+        "differences": [asdict(each) for each in screen.differences],
+    }
     return json.dumps(found, indent=2, default=str)
 
 

@@ -54,7 +54,9 @@ class Migration(migrations.Migration):
                 (
                     "state",
                     models.PositiveSmallIntegerField(
-                        choices=[(1, "running"), (2, "interrupted"), (3, "finished")], default=1, verbose_name="state"
+                        choices=[(1, "running"), (2, "interrupted"), (3, "finished"), (4, "abandoned")],
+                        default=1,
+                        verbose_name="state",
                     ),
                 ),
                 ("started_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="started at")),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
+from typing import Any
 
 import pytest
 from django.db import connections
 
 from synchro.models import ChangeLog, Reference, options
+from synchro_tasks.tasks import CHECKPOINT
 from tests import factories
 from tests.acceptance.processes import PrivateSite, Process, wait_until
 from tests.acceptance.steps import (
@@ -48,9 +50,9 @@ def die_after_commit(site: PrivateSite) -> Process:
 
 def run_checkpoint() -> None:
     """Let a worker run a checkpoint, and wait until it has done so."""
-    before = options.last_check
-    app.send_task("synchro_tasks.checkpoint")
-    wait_until(lambda: options.last_check != before, "a checkpoint has looked at everything")
+    before = options.last_checkpoint
+    app.send_task(CHECKPOINT)
+    wait_until(lambda: options.last_checkpoint != before, "a checkpoint has looked at everything")
 
 
 def test_a_worker_that_is_killed_between_the_two_commits_doubles_nothing(private_site: PrivateSite) -> None:
@@ -73,28 +75,46 @@ def test_a_worker_that_is_killed_between_the_two_commits_doubles_nothing(private
     assert Article.objects.using(private_site.pair.remote).count() == 21
 
 
-def test_a_worker_that_stood_still_does_not_write_its_old_state_over_a_newer_one(private_site: PrivateSite) -> None:
-    stalled = private_site.start_worker("stalled")
+def let_a_worker_stand_still(site: PrivateSite, **env: Any) -> None:
+    """Let a worker stop between reading and writing an article until another has had the time to be faster."""
+    flag = site.directory / "stand-still"
+    stalled = site.start_worker("stalled", SYNCHRO_TEST_STANDS_STILL=str(flag), **env)
     article = factories.article(title="version 0")
-    wait_until_nothing_is_pending(private_site)
+    wait_until_nothing_is_pending(site)
 
-    with remote_held_up(private_site):
-        article.title = "version 1"
-        article.save()
-        wait_until_a_worker_writes(private_site)
-        stalled.pause()
+    flag.touch()
+    article.title = "version 1"
+    article.save()
+    wait_until(lambda: not flag.exists(), "the worker has read version 1")
+    stalled.pause()
     article.title = "version 2"
     article.save()
-    private_site.start_worker("other", concurrency=2)
+    site.start_worker("other", concurrency=4, **env)
     product = factories.product()
-    wait_until(lambda: Product.objects.using(private_site.pair.remote).exists(), "another model goes on meanwhile")
+    on_remote = Article.objects.using(site.pair.remote)
+    wait_until(
+        lambda: waiting_backends(site.pair.remote) or on_remote.get().title == "version 2",
+        "the other worker waits for the lock, or has gone on without",
+    )
+    wait_until(lambda: Product.objects.using(site.pair.remote).exists(), "another model goes on meanwhile")
     assert_same_on_remote(product)
     stalled.go_on()
-    start_beat(private_site)
+    wait_until(lambda: stalled.log.count(" succeeded in ") >= 2, "the worker has ended what it had begun")
+    start_beat(site)
 
-    wait_until_nothing_is_pending(private_site)
+    wait_until_nothing_is_pending(site)
     assert_same_on_remote(article)
     assert_in_step(Article, Product)
+
+
+def test_a_worker_that_stood_still_does_not_write_its_old_state_over_a_newer_one(private_site: PrivateSite) -> None:
+    let_a_worker_stand_still(private_site)
+
+
+@pytest.mark.mutants
+def test_without_the_lock_a_worker_that_stood_still_does(private_site: PrivateSite) -> None:
+    with pytest.raises(AssertionError, match="version"):
+        let_a_worker_stand_still(private_site, SYNCHRO_TEST_MUTANT="no_lock")
 
 
 def test_a_web_process_that_dies_between_commit_and_hook_loses_nothing(private_site: PrivateSite) -> None:
@@ -132,6 +152,55 @@ def test_a_transaction_that_commits_after_two_checkpoints_is_not_lost(private_si
 
     wait_until_nothing_is_pending(private_site)
     assert_same_on_remote(late)
+    assert_in_step(Article)
+
+
+def save_without_queueing(count: int) -> None:
+    """Save articles of which only a checkpoint can know."""
+    articles = Article.objects.bulk_create([Article(title=f"article {number}") for number in range(count)])
+    ChangeLog.objects.append_changes(Article, [str(article.pk) for article in articles])
+
+
+def test_two_beats_and_two_workers_run_one_checkpoint_at_a_time(private_site: PrivateSite) -> None:
+    start_beat(private_site)
+    private_site.start_beat()
+    workers = [private_site.start_worker(name, concurrency=2, ready=False) for name in ("one", "two")]
+
+    with remote_held_up(private_site):
+        save_without_queueing(20)
+        wait_until_a_worker_writes(private_site)
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            assert len(waiting_backends(private_site.pair.remote)) == 1
+        wait_until(
+            lambda: sum(worker.log.count("Another checkpoint is running.") for worker in workers) >= 4,
+            "all others end at once",
+        )
+
+    wait_until_nothing_is_pending(private_site)
+    assert_in_step(Article)
+
+
+def test_a_checkpoint_that_is_killed_frees_the_way_for_the_next_one(private_site: PrivateSite) -> None:
+    first = private_site.start_worker("first")
+    save_without_queueing(20)
+    with remote_held_up(private_site):
+        app.send_task(CHECKPOINT)
+        wait_until_a_worker_writes(private_site)
+        first.kill()
+    started = time.monotonic()
+    second = private_site.start_worker("second")
+
+    app.send_task(CHECKPOINT)
+    second.wait_for("Another checkpoint is running.")
+    assert ChangeLog.objects.pending().count() == 20
+
+    def delivered() -> bool:
+        app.send_task(CHECKPOINT)
+        return not ChangeLog.objects.pending().exists()
+
+    wait_until(delivered, "somebody takes over", pause=1)
+    assert time.monotonic() - started > 10, "nobody may take it for dead at once"
     assert_in_step(Article)
 
 

@@ -9,6 +9,7 @@ import secrets
 import socket
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -19,7 +20,7 @@ from django.db import connections, transaction
 from synchro import compare
 from tests import factories
 from tests.acceptance.processes import PATIENCE, Process, Site, wait_until
-from tests.acceptance.steps import remote_held_up, wait_until_a_worker_writes, waiting_backends
+from tests.acceptance.steps import remote_held_up, waiting_backends
 from tests.faults import ambiguous_twin
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
@@ -32,8 +33,12 @@ class Flower:
     """A Flower that a test has started as the documentation says, and its API."""
 
     process: Process
-    url: str
+    port: int
     password: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str, *, password: str | None = None) -> Any:
         """Return what the API answers."""
@@ -72,10 +77,23 @@ def start(site: Site) -> Flower:
     }
     arguments = ("celery", "-A", "tests.celery_app", "flower", "--address=127.0.0.1", f"--port={port}")
     process = site.start("flower", *arguments, **environment)
-    flower = Flower(process, f"http://127.0.0.1:{port}", password)
+    flower = Flower(process, port, password)
     wait_until(lambda: flower.is_ready() or not process.is_running, "Flower hears of the worker", timeout=PATIENCE)
     assert process.is_running, process.log
     return flower
+
+
+def listening_addresses(port: int) -> set[str]:
+    """Return the addresses at which anybody listens to a port."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            address, _, number = line.split()[1].partition(":")
+            if int(number, 16) == port and line.split()[3] == "0A":
+                family = socket.AF_INET if table == "tcp" else socket.AF_INET6
+                words = [bytes.fromhex(address[start : start + 8])[::-1] for start in range(0, len(address), 8)]
+                found.add(socket.inet_ntop(family, b"".join(words)))
+    return found
 
 
 def test_what_flower_tells(site: Site) -> None:
@@ -93,10 +111,18 @@ def test_what_flower_tells(site: Site) -> None:
 
     with remote_held_up(site):
         retried = factories.article()
-        wait_until_a_worker_writes(site)
-        with connections[site.pair.remote].cursor() as cursor:
-            for pid in waiting_backends(site.pair.remote):
-                cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        waiting: dict[str, Any] = {}
+
+        def is_waiting() -> bool:
+            """Lose the connection to REMOTE again and again, until the wait is long enough to be seen."""
+            with connections[site.pair.remote].cursor() as cursor:
+                for pid in waiting_backends(site.pair.remote):
+                    cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+            waiting.update(flower.task("shop.Article", retried.pk))
+            return waiting.get("state") == "RETRY"
+
+        wait_until(is_waiting, "Flower shows that the task waits to be tried again")
+        assert "terminating connection due to administrator command" in waiting["exception"]
     task = flower.wait_for("shop.Article", retried.pk, "SUCCESS")
     assert task["retries"] >= 1
     assert task["retried"] is not None
@@ -104,6 +130,7 @@ def test_what_flower_tells(site: Site) -> None:
     for secret in ("127.0.0.1", "password", site.pair.remote):
         assert secret not in json.dumps(flower.get(f"/api/tasks?taskname={REPLICATE}"))
     assert worker.is_running
+    assert listening_addresses(flower.port) == {"127.0.0.1"}
 
     with pytest.raises(HTTPError, match="401"):
         flower.get("/api/tasks", password="wrong")

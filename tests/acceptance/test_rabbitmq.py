@@ -26,6 +26,7 @@ from tests.assertions import assert_in_step, assert_same_on_remote
 from tests.celery_app import app
 from tests.databases import Pair
 from tests.handlers.models import Shipment
+from tests.proxy import Proxy
 from tests.shop.models import Article
 
 pytestmark = [pytest.mark.postgres]
@@ -70,11 +71,19 @@ def connected() -> bool:
 
 
 @pytest.fixture
-def rabbit_site(postgres_pair: Pair, tmp_path: Path) -> Iterator[RabbitSite]:
+def broker() -> Iterator[Proxy]:
+    """RabbitMQ as the site sees it, which may stop and start while others use the server."""
     if not connected():
         give_up("RabbitMQ does not answer; its address is in SYNCHRO_RABBITMQ")
-    site = RabbitSite(postgres_pair, RABBITMQ_URL, tmp_path, queue=f"synchro-test-{uuid.uuid4().hex}")
-    connect_app(app, RABBITMQ_URL)
+    proxy = Proxy(RABBITMQ_URL)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def rabbit_site(postgres_pair: Pair, tmp_path: Path, broker: Proxy) -> Iterator[RabbitSite]:
+    site = RabbitSite(postgres_pair, broker.url, tmp_path, queue=f"synchro-test-{uuid.uuid4().hex}")
+    connect_app(app, site.broker)
     with override_settings(SYNCHRO_TASK_QUEUE=site.queue):
         yield site
     site.close()
@@ -134,6 +143,34 @@ def test_a_worker_that_is_killed_while_it_writes_loses_and_doubles_nothing(rabbi
     wait_until_nothing_is_pending()
     assert_in_step(Article)
     assert Article.objects.using(rabbit_site.pair.remote).count() == 100
+
+
+def test_a_broker_that_stops_and_starts_again_loses_nothing_and_ends_no_worker(
+    rabbit_site: RabbitSite, broker: Proxy
+) -> None:
+    worker = rabbit_site.work()
+    factories.article()
+    wait_until_nothing_is_pending()
+
+    with remote_held_up(rabbit_site):
+        for _ in range(10):
+            factories.article()
+        wait_until(lambda: a_worker_waits(rabbit_site), "a worker is in the middle of writing")
+        broker.refuse()
+        for _ in range(50):
+            factories.article()
+    wait_until(lambda: "Connection to broker lost" in worker.log, "the worker has noticed")
+    assert ChangeLog.objects.pending().count() >= 50
+    broker.come_back()
+
+    def is_queued_again() -> bool:
+        factories.article()
+        return f"Task {CHECKPOINT}" in worker.log
+
+    wait_until(is_queued_again, "a save is queued again, and with it a checkpoint", pause=1)
+    wait_until_nothing_is_pending()
+    assert_in_step(Article)
+    assert worker.is_running
 
 
 def test_an_object_that_kills_its_worker_stops_only_itself(rabbit_site: RabbitSite) -> None:

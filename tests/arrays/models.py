@@ -22,6 +22,12 @@ class PostgresOnly(models.Model):
     prices = DecimalRangeField(null=True)
 
 
+class Spanned(models.Model):
+    """A range without an array beside it."""
+
+    span = IntegerRangeField(null=True)
+
+
 class Mapped(models.Model):
     """Needs the extension hstore, which not every installation of PostgreSQL has."""
 

@@ -15,11 +15,13 @@ from django.db import connections, transaction
 from django.db.models import CheckConstraint, Model, Q
 from django.db.models.signals import pre_save
 from django.test import override_settings
+from django.utils import timezone
 
 from synchro import call_synchronize, engine, touch
 from synchro.engine import batch, run
 from synchro.exceptions import TransientError
 from synchro.models import Attempt, ChangeLog, Reference
+from synchro.signals import object_failed
 from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote, counterpart
 from tests.databases import Pair
@@ -303,6 +305,7 @@ def test_the_server_finds_the_culprits(postgres_pair: Pair, rule: str) -> None:
         with queries(postgres_pair.remote) as remote:
             report = engine.sync_pending()
         met = _last_attempts()
+        ChangeLog.objects.pending().update(next_attempt_at=None)
         for each in bad:
             engine.sync_object("shop.Slot", each, alone=True)
         alone = _last_attempts()
@@ -502,6 +505,7 @@ def test_an_entry_is_given_up_after_its_last_attempt(pair: Pair, run: Callable[[
     assert product.pk == 1
     for _ in range(2):
         assert len(run().failures) == 1
+        ChangeLog.objects.pending().update(next_attempt_at=timezone.now())
     assert entry_of(product).state == ChangeLog.State.PENDING
 
     run()
@@ -533,6 +537,48 @@ def test_a_new_change_of_a_given_up_object_starts_afresh(pair: Pair) -> None:
     assert_nothing_pending()
     given_up.refresh_from_db()
     assert (given_up.state, given_up.reason) == (ChangeLog.State.SYNCED, ""), "the newest state covers it"
+
+
+@override_settings(SYNCHRO_MAX_ATTEMPTS=3)
+def test_a_new_change_of_an_object_that_waits_starts_afresh(pair: Pair) -> None:
+    """Nor is anybody told that the object is given up because of what came before."""
+    announced: list[bool] = []
+
+    def hear(given_up: bool, **kwargs: Any) -> None:
+        announced.append(given_up)
+
+    product = make_bad(pair)
+    for _ in range(2):
+        engine.sync_pending()
+    product.save()
+    object_failed.connect(hear)
+    engine.sync_pending()
+    object_failed.disconnect(hear)
+
+    entries = ChangeLog.objects.pending().filter(object_id=str(product.pk))
+    assert [entry.attempts for entry in entries] == [1, 1]
+    assert not entries.filter(next_attempt_at__gt=timezone.now() + timedelta(seconds=10)).exists()
+    assert announced == [False]
+
+
+def test_a_change_during_a_failing_attempt_has_not_failed(pair: Pair) -> None:
+    """Its own task is on the way, and finds it due."""
+    article = factories.article()
+
+    def change_and_fail(using: str, **kwargs: Any) -> None:
+        if using == pair.remote:
+            Article.objects.get().save()
+            raise ValueError
+
+    pre_save.connect(change_and_fail, sender=Article)
+    assert len(engine.sync_pending().failures) == 1
+    pre_save.disconnect(change_and_fail, sender=Article)
+
+    tried, new = ChangeLog.objects.order_by("pk")
+    assert (tried.attempts, tried.next_attempt_at is None) == (1, False)
+    assert (new.attempts, new.next_attempt_at) == (0, None)
+    assert engine.sync_object("shop.Article", str(article.pk)).synced == 1
+    assert_nothing_pending()
 
 
 def test_a_failure_that_another_object_cures_in_the_same_run_is_no_failure(pair: Pair) -> None:
@@ -651,7 +697,7 @@ class ConnectionLost(TransientError):
 # Models with a will of their own
 
 
-def test_a_default_manager_that_hides_rows(pair: Pair) -> None:
+def test_a_default_manager_that_hides_rows(each_vendor: Pair) -> None:
     hidden = factories.make(Hidden, name="a", visible=False)
     sync()
     assert_same_on_remote(hidden)
@@ -659,10 +705,10 @@ def test_a_default_manager_that_hides_rows(pair: Pair) -> None:
     hidden.save()
     sync()
     assert_in_step(Hidden)
-    assert Hidden.everything.using(pair.remote).count() == 1
+    assert Hidden.everything.using(each_vendor.remote).count() == 1
     hidden.delete()
     sync()
-    assert Hidden.everything.using(pair.remote).count() == 0
+    assert Hidden.everything.using(each_vendor.remote).count() == 0
 
 
 def test_a_delete_method_that_refuses(pair: Pair) -> None:

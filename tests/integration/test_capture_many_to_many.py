@@ -6,12 +6,13 @@ import pytest
 from django.db import transaction
 from django.test import override_settings
 
+from synchro import DisableSynchroLog
 from tests import factories
 from tests.assertions import logged
 from tests.databases import Pair
 from tests.integration.test_capture import forget, rolled_back
 from tests.queries import kinds, queries
-from tests.shop.models import Account, Booking, Membership, Person, Pizzeria, Playlist, Song, Team
+from tests.shop.models import Account, Booking, Membership, Person, Pizzeria, Playlist, Song, Station, Team, Track
 from tests.unwatched.models import Genre
 
 
@@ -242,6 +243,29 @@ def test_rows_that_the_relation_makes_from_the_other_side(pair: Pair) -> None:
     ann.teams.add(team)
 
     assert logged() == [("membership", str(Membership.objects.get().pk), "ADD")]
+
+
+def test_rows_that_a_symmetrical_relation_makes(pair: Pair) -> None:
+    """Django inserts one for each direction, and tells of the first only."""
+    one, two, three = (factories.make(Station, name=name) for name in "abc")
+    forget()
+
+    one.neighbours.add(two)
+    two.neighbours.set([one, three])
+
+    assert sorted(logged()) == sorted(("track", str(row.pk), "ADD") for row in Track.objects.all())
+    forget()
+    with transaction.atomic(using=pair.local):
+        with rolled_back(pair.local):
+            one.neighbours.add(three)
+        two.neighbours.remove(one)
+        one.neighbours.add(two)
+    added = [("track", str(row.pk), "ADD") for row in Track.objects.filter(one__in=[one, two], other__in=[one, two])]
+    assert sorted(each for each in logged() if each[2] == "ADD") == sorted(added)
+    forget()
+    with DisableSynchroLog():
+        one.neighbours.add(three)
+    assert logged() == []
 
 
 def test_rows_that_the_relation_removes(pair: Pair) -> None:

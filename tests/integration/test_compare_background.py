@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
+from unittest.mock import call, patch
 
 import pytest
 from django.test import Client, override_settings
+from django.utils import timezone
 
-from synchro.compare import Request, queue
+from synchro.compare import Request, Watcher, queue, run
 from synchro.exceptions import SynchroError, TransientError
 from synchro.models import Comparison
 from synchro.signals import comparison_requested
@@ -18,8 +21,9 @@ from tests import factories
 from tests.assertions import assert_same_on_remote
 from tests.celery_app import app
 from tests.databases import Pair
-from tests.integration.test_synchronize_command import synchronize
-from tests.integration.test_view import press, staff, text
+from tests.integration.test_compare_command import QUIET
+from tests.integration.test_synchronize_command import shell, synchronize
+from tests.integration.test_view import press, staff, text, url
 from tests.roads import sync
 from tests.shop.models import Article
 
@@ -48,6 +52,81 @@ def test_the_command_queues_it(sqlite_pair: Pair) -> None:
     assert message.startswith("The comparison was queued.")
     assert Comparison.objects.get().request["models"] == ["shop.article"]
     assert_same_on_remote(article)
+
+
+def interrupted(request: Request) -> Comparison:
+    """A comparison that was interrupted just now, and has looked at nothing."""
+    with pytest.raises(KeyboardInterrupt), patch("synchro.compare.run._Run.compare", side_effect=KeyboardInterrupt):
+        run(request)
+    return Comparison.objects.latest("pk")
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("restart", [True, False])
+def test_the_worker_is_told_how_fast_and_whether_to_begin_anew(sqlite_pair: Pair, restart: bool) -> None:
+    unlogged()
+    factories.article()
+    old = interrupted(Request(models=("shop.Article",)))
+
+    with patch("synchro.compare.run.time.sleep") as rest:
+        options = {"batch_size": 1, "sleep": 0.5, "restart": restart}
+        synchronize("shop.Article", full=True, background=True, **options)
+
+    assert rest.call_args_list.count(call(0.5)) >= 2
+    old.refresh_from_db()
+    assert old.state == (Comparison.State.ABANDONED if restart else Comparison.State.FINISHED)
+
+
+@pytest.mark.parametrize("option", ["--check", "--show=3", "--json"])
+def test_what_only_a_report_can_do(sqlite_pair: Pair, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """The command does not wait for the worker, so there is nothing to check and to show."""
+    assert shell("--full", "--background", option, *QUIET) == 1
+    name = option.partition("=")[0]
+    assert f"{name} cannot be combined with --background, which does not wait" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pace", [{"batch_size": 0}, {"sleep": -1.0}])
+def test_a_pace_that_means_nothing(sqlite_pair: Pair, pace: dict[str, Any]) -> None:
+    for act in (queue, run):
+        with pytest.raises(SynchroError, match="must"):
+            act(Request(), **pace)
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_button_begins_anew_when_asked(sqlite_pair: Pair) -> None:
+    unlogged()
+    browser = staff("synchronize", "view_changelog")
+    for asked, state in (({}, Comparison.State.FINISHED), ({"restart": "on"}, Comparison.State.ABANDONED)):
+        old = interrupted(Request())
+        browser.post(url(), {"repair": "1", **asked})
+        old.refresh_from_db()
+        assert old.state == state
+
+
+def test_the_page_shows_one_at_work(sqlite_pair: Pair) -> None:
+    """How far it is, of how many, and again in a moment; one that was killed does not make the page move for ever."""
+    for _ in range(3):
+        factories.article()
+    sync()
+    browser = staff("synchronize", "view_changelog")
+    pages = []
+
+    class Look(Watcher):
+        def advance(self, count: int) -> None:
+            pages.append(text(browser))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Request(models=("shop.Article",), dry_run=True), watcher=Look(), batch_size=2)
+
+    assert "running" in pages[0]
+    assert "<td>2 of 3</td>" in pages[0]
+    assert 'http-equiv="refresh"' in pages[0]
+    assert 'http-equiv="refresh"' not in text(browser)
+    Comparison.objects.update(state=Comparison.State.RUNNING)
+    assert 'http-equiv="refresh"' in text(browser)
+    Comparison.objects.update(updated_at=timezone.now() - timedelta(minutes=10))
+    assert 'http-equiv="refresh"' not in text(browser)
 
 
 @pytest.mark.usefixtures("eager")

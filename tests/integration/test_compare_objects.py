@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import permutations
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
+from django.db import connections
 from django.db.models import JSONField, Value
+from django.test import override_settings
 
+from synchro import DisableSynchroLog
+from synchro.compare import digests
+from synchro.compare.columns import write_alike
 from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote, logged
 from tests.comparing import assert_agree, full, numbers
 from tests.databases import Pair
 from tests.integration.test_values_copy import save_all_values
+from tests.integration.test_values_refused import _pair
 from tests.roads import sync
 from tests.shop.models import (
     Account,
@@ -23,6 +31,7 @@ from tests.shop.models import (
     Employee,
     Flight,
     Lease,
+    Legacy,
     Locker,
     Parcel,
     Passport,
@@ -32,11 +41,14 @@ from tests.shop.models import (
     Playlist,
     Product,
     Seat,
+    Stamped,
     Tag,
     Team,
+    Unmanaged,
 )
 from tests.unwatched.models import Genre
-from tests.values.models import Everything, Filled
+from tests.values.models import Colour, Custom, Everything, Filled
+from tests.vendors import marks
 
 
 def test_each_kind_of_difference_is_found_and_repaired(each_vendor: Pair) -> None:
@@ -116,6 +128,11 @@ def fill() -> None:
     factories.make(Everything)
     factories.make(Filled)
     factories.make(Filled, json=Value(None, JSONField()))
+    factories.make(Custom, colour=Colour(255, 0, 1), word="abc é")
+    factories.make(Custom)
+    factories.make(Stamped, name="a")
+    factories.make(Legacy, name="a")
+    factories.make(Unmanaged, name="a")
 
 
 def test_no_false_difference(every_pair: Pair) -> None:
@@ -124,6 +141,66 @@ def test_no_false_difference(every_pair: Pair) -> None:
     sync()
 
     assert_agree()
+
+
+@contextmanager
+def another_notation(alias: str) -> Iterator[None]:
+    """Let a database write bytes down in another way."""
+    options = connections[alias].settings_dict["OPTIONS"]
+    kept = options["options"]
+    connections[alias].close()
+    options["options"] = f"{kept} -c bytea_output=escape"
+    try:
+        yield
+    finally:
+        connections[alias].close()
+        options["options"] = kept
+
+
+def test_servers_that_write_values_down_in_another_way(postgres_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their texts of equal rows differ: all is compared value by value."""
+    monkeypatch.setattr(digests, "plan", lambda link, model: None)
+    fill()
+    sync()
+    assert write_alike(postgres_pair.local, postgres_pair.remote)
+
+    with another_notation(postgres_pair.remote):
+        assert not write_alike(postgres_pair.local, postgres_pair.remote)
+        assert_agree()
+        Filled.objects.using(postgres_pair.remote).update(binary=b"x")
+        _, notes = full(dry_run=True)
+
+    assert {(model, kind) for model, kind, _ in notes.kinds} == {("Filled", "different")}
+
+
+@pytest.mark.parametrize(
+    ("local", "remote"), [pytest.param(*each, marks=marks(*each)) for each in permutations(("postgres", "mariadb"))]
+)
+def test_text_keys_that_only_one_vendor_tells_apart(unblocked: None, local: str, remote: str) -> None:
+    """Page by page on both sides, each in its own order. MariaDB's collation calls qa, QA and qá one key."""
+    with _pair(local, remote).active() as pair:
+        keys = ["qa", "QB", "qç", "Q d", "q-e", "ÄF", "äg", "Zh", "zi"]
+        with override_settings(SYNCHRO_MODELS=[]):
+            for each in keys:
+                factories.tag(slug=each)
+        full(batch_size=2)
+        assert_in_step(Tag)
+        assert_agree()
+        on_postgres = pair.local if local == "postgres" else pair.remote
+        with DisableSynchroLog():
+            for each in ("QA", "qá"):
+                factories.tag(slug=each, using=on_postgres)
+
+        tallies, notes = full(batch_size=2, models=("shop.Tag",))
+
+        other = "extra" if on_postgres == pair.remote else "missing"
+        assert notes.kinds == [("Tag", other, "QA"), ("Tag", other, "qá")]
+        assert tallies["Tag"].equal == len(keys)
+        assert tallies["Tag"].failed == (2 if other == "missing" else 0)
+        assert set(Tag.objects.using(pair.remote).values_list("slug", flat=True)) >= set(keys)
+        if other == "extra":
+            full(batch_size=2, models=("shop.Tag",), delete_extra=True)
+            assert_in_step(Tag)
 
 
 DAMAGES: dict[str, Callable[[str], object]] = {

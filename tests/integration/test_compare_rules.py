@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from datetime import timedelta
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from django.db import OperationalError, connections
-from django.db.models.signals import post_save
+from django.conf import settings
+from django.db import OperationalError, ProgrammingError, connections
+from django.db.models import DateField, Model
+from django.db.models.signals import post_save, pre_delete
 from django.test import override_settings
+from django.test.utils import isolate_apps
 from django.utils import timezone
 
 from synchro import engine
-from synchro.compare import Request, run, statistics
+from synchro.compare import Request, digests, repair, run, statistics, surplus
 from synchro.core import renew_identity, reset_synchro
 from synchro.exceptions import SameIdentity, SynchroError
-from synchro.models import ChangeLog, Comparison, Reference
+from synchro.models import KEPT_COMPARISONS, ChangeLog, Comparison, Reference
 from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote, counterpart, logged
 from tests.comparing import Notes, assert_agree, full, numbers
 from tests.databases import Pair
-from tests.faults import ambiguous_twin
+from tests.faults import ambiguous_twin, without_permission
 from tests.roads import sync
 from tests.shop.models import (
     Article,
@@ -37,8 +43,10 @@ from tests.shop.models import (
     Restaurant,
     Seat,
     Slot,
+    Stamped,
     Tag,
 )
+from tests.vendors import only_on
 
 State = ChangeLog.State
 
@@ -152,10 +160,24 @@ def test_remote_changes_while_a_repair_is_on_its_way(pair: Pair, monkeypatch: py
     tallies, _ = full()
 
     assert Article.objects.using(pair.remote).get().title == "Changed on REMOTE"
-    assert numbers(tallies["Article"]) == {"compared": 1, "different": 1, "skipped": 1}
+    assert numbers(tallies["Article"]) == {"compared": 1, "skipped": 1}
     with pair.reversed.active():
         sync()
     assert Article.objects.get().title == "Changed on REMOTE"
+
+
+def test_what_comes_along_and_loses_is_not_taken_off_the_model(pair: Pair) -> None:
+    """The country is brought because of its city, and REMOTE has a newer one: the city is repaired all the same."""
+    with override_settings(SYNCHRO_MODELS=[]):
+        city = factories.city()
+    city.country.save()
+    ChangeLog.objects.update(date=timezone.now() - timedelta(hours=1))
+    with pair.reversed.active():
+        Country.objects.using(pair.remote).create(code=city.country.code, name="Newer on REMOTE")
+
+    tallies, _ = full(models=("shop.City",))
+
+    assert numbers(tallies["City"]) == {"compared": 1, "missing": 1, "logged": 1, "repaired": 1}
 
 
 def test_an_object_that_changes_meanwhile_is_looked_at_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +219,28 @@ def test_the_guard(sqlite_pair: Pair, limit: str, deleted: bool) -> None:
     assert tallies["Article"].deleted == 4
     assert bool(tallies["Article"].error) is not deleted
     assert_same_on_remote(articles[7])
+
+
+def test_the_guard_holds_while_local_is_being_emptied(sqlite_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many rows that they are looked for again, and are more then."""
+    monkeypatch.setattr(sys.modules[run.__module__], "_REMEMBERED", 2)
+    articles = [article_on_both() for _ in range(8)]
+    local = Article.objects.using(sqlite_pair.local)
+    local.filter(pk__in=[each.pk for each in articles[:3]])._raw_delete(sqlite_pair.local)
+    real, looks = surplus.look, []
+
+    def look(*args: Any) -> surplus.Page:
+        looks.append(args)
+        if len(looks) > 1:
+            local.all()._raw_delete(sqlite_pair.local)
+        return real(*args)
+
+    monkeypatch.setattr(surplus, "look", look)
+
+    tallies, _ = full(models=("shop.Article",), max_delete="4")
+
+    assert Article.objects.using(sqlite_pair.remote).count() == 4
+    assert "LOCAL has lost more rows meanwhile" in tallies["Article"].error
 
 
 def test_an_empty_local_does_not_wipe_remote(pair: Pair) -> None:
@@ -454,6 +498,44 @@ def test_a_missing_table_fails_its_model_alone(each_vendor: Pair) -> None:
     assert_same_on_remote(article)
 
 
+def test_a_missing_column_fails_its_model_alone(each_vendor: Pair) -> None:
+    factories.city()
+    sync()
+    with connections[each_vendor.remote].cursor() as cursor:
+        cursor.execute("ALTER TABLE shop_city RENAME COLUMN population TO people")
+    try:
+        tallies, _ = full(models=("shop.City", "shop.Country"))
+    finally:
+        with connections[each_vendor.remote].cursor() as cursor:
+            cursor.execute("ALTER TABLE shop_city RENAME COLUMN people TO population")
+
+    assert "population" in tallies["City"].error
+    assert tallies["Country"].equal == 1
+
+
+@only_on("postgres", "mariadb")
+@pytest.mark.parametrize("by_checksums", [True, False])
+def test_a_table_that_may_not_be_read_fails_its_model_alone(
+    each_vendor: Pair, monkeypatch: pytest.MonkeyPatch, by_checksums: bool
+) -> None:
+    article = factories.article()
+    factories.make(Locker, number=1)
+    sync()
+    Article.objects.update(title="Unlogged")
+    if not by_checksums:
+        monkeypatch.setattr(digests, "plan", lambda link, model: None)
+
+    with without_permission(each_vendor.remote, "shop_locker"):
+        tallies, _ = full(models=("shop.Article", "shop.Locker"))
+
+    assert tallies["Locker"].error in {
+        "permission denied for table shop_locker",
+        "(1142) SELECT command denied for table `shop_locker`",
+        "(1142) SELECT command denied for table 'shop_locker'",
+    }
+    assert_same_on_remote(article)
+
+
 def test_an_object_that_cannot_be_repaired(pair: Pair) -> None:
     ambiguous_twin(pair)
     ChangeLog.objects.all().delete()
@@ -510,6 +592,74 @@ def test_only_some_objects(sqlite_pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(
+    ("where", "numbers"),
+    [
+        (("words__in=1,3",), [1, 3]),
+        (("words__range=2,3",), [2, 3]),
+        (("words__isnull=True",), []),
+        (("words__isnull=False", "words__lt=3"), [1, 2]),
+        (("title__contains=a", "title__contains=b"), [2]),
+        (("title=a=b",), [2]),
+    ],
+)
+def test_conditions(sqlite_pair: Pair, where: tuple[str, ...], numbers: list[int]) -> None:
+    """All of them hold, also two of a kind; values of a list are separated by commas."""
+    for words, title in [(1, "a"), (2, "a=b"), (3, "b")]:
+        factories.article(words=words, title=title)
+
+    found = Request(where=where).objects(Article, sqlite_pair.local)
+
+    assert list(found.order_by("pk").values_list("words", flat=True)) == numbers
+
+
+def test_a_condition_on_nothing(sqlite_pair: Pair) -> None:
+    boss = factories.employee()
+    factories.make(Employee, name="x", manager=boss)
+
+    assert list(Request(where=("manager=None",)).objects(Employee, sqlite_pair.local)) == [boss]
+
+
+@pytest.mark.parametrize(("since", "compared"), [("2026-02-01", 2), ("2026-02-01T12:00", 1), ("2026-02-02", 0)])
+def test_only_what_was_saved_since(sqlite_pair: Pair, since: str, compared: int) -> None:
+    """As auto_now fields say; models without one are compared whole."""
+    factories.article()
+    stamped = [factories.make(Stamped, name="x") for _ in range(3)]
+    for each, moment in zip(stamped, [(1, 31, 23), (2, 1, 0), (2, 1, 12)], strict=True):
+        Stamped.objects.filter(pk=each.pk).update(changed=datetime(2026, *moment, tzinfo=UTC))
+    sync()
+
+    tallies, _ = full(dry_run=True, since=since, models=("shop.Stamped", "shop.Article"))
+
+    assert (tallies["Stamped"].compared, tallies["Article"].compared) == (compared, 1)
+
+
+@isolate_apps("tests.shop")
+@pytest.mark.parametrize(
+    ("since", "days"), [("2026-02-01", [1, 2]), ("2026-02-01T12:00", [1, 2]), ("2026-02-02T01:00+05:00", [1, 2])]
+)
+def test_only_what_was_saved_since_a_day(sqlite_pair: Pair, since: str, days: list[int]) -> None:
+    """A date knows no hours: whatever was saved on the day may have been saved since."""
+
+    class Dated(Model):
+        day = DateField(auto_now=True)
+
+        class Meta:
+            app_label = "shop"
+
+    dated = Dated._base_manager.using(sqlite_pair.local)
+    with connections[sqlite_pair.local].schema_editor() as editor:
+        editor.create_model(Dated)
+    try:
+        for each in (date(2026, 1, 31), date(2026, 2, 1), date(2026, 2, 2)):
+            dated.filter(pk=dated.create().pk).update(day=each)
+        found = Request(since=since).objects(Dated, sqlite_pair.local)
+        assert sorted(found.values_list("day", flat=True)) == [date(2026, 2, day) for day in days]
+    finally:
+        with connections[sqlite_pair.local].schema_editor() as editor:
+            editor.delete_model(Dated)
+
+
+@pytest.mark.parametrize(
     "options", [{"where": ("nothing",)}, {"since": "yesterday"}, {"max_delete": "many"}, {"max_delete": "110%"}]
 )
 def test_words_that_mean_nothing(options: dict[str, Any]) -> None:
@@ -560,17 +710,203 @@ def test_the_next_run_goes_on(pair: Pair, dry_run: bool) -> None:
 
 
 def test_begin_anew(sqlite_pair: Pair) -> None:
+    """Nobody ever goes on with what was begun anew: an abandoned run knows nothing of what has happened since."""
     for _ in range(4):
         factories.article()
     sync()
-    Article.objects.update(title="Unlogged")
     request = Request(dry_run=True, models=("shop.Article",))
     with pytest.raises(Stop):
         run(request, watcher=Impatient(2), batch_size=2)
+    Article.objects.update(title="Unlogged")
 
     (tally,) = run(request, restart=True)
+    (third,) = run(request)
 
-    assert tally.different == 4
+    assert tally.different == third.different == 4
+    states = Comparison.objects.order_by("pk").values_list("state", flat=True)
+    assert list(states) == [Comparison.State.ABANDONED, Comparison.State.FINISHED, Comparison.State.FINISHED]
+
+
+def test_of_two_that_began_at_once_the_first_that_finishes_ends_the_other(sqlite_pair: Pair) -> None:
+    factories.article()
+    request = Request(dry_run=True, models=("shop.Article",))
+
+    class Rival(Notes):
+        def begin(self, *args: Any) -> None:
+            Comparison(request=Comparison.objects.get().request).start()
+
+    run(request, watcher=Rival())
+
+    states = Comparison.objects.order_by("pk").values_list("state", flat=True)
+    assert list(states) == [Comparison.State.FINISHED, Comparison.State.ABANDONED]
+
+
+@pytest.mark.parametrize(("hours", "compared"), [(11, [3, 4]), (13, [1, 2, 3, 4])])
+def test_old_progress_is_not_gone_on_with(sqlite_pair: Pair, hours: int, compared: list[int]) -> None:
+    """A nightly run that died must not make the next one skip what it had compared."""
+    articles = [factories.article(title="Old") for _ in range(4)]
+    sync()
+    request = Request(dry_run=True, models=("shop.Article",))
+    with pytest.raises(Stop):
+        run(request, watcher=Impatient(2), batch_size=2)
+    moment = timezone.now() - timedelta(hours=hours)
+    Comparison.objects.update(started_at=moment - timedelta(days=2), updated_at=moment)
+    Article.objects.update(title="Unlogged")
+    watcher = Notes()
+
+    run(request, watcher=watcher)
+
+    assert [each.key for each in watcher.found] == [str(articles[number - 1].pk) for number in compared]
+    assert watcher.resumed == ([] if hours > 12 else [moment - timedelta(days=2)])
+
+
+@pytest.mark.parametrize("change", [reset_synchro, lambda: renew_identity(using="sqlite_b")], ids=["reset", "another"])
+def test_progress_between_other_databases_or_references_is_not_gone_on_with(
+    sqlite_pair: Pair, change: Callable[[], Any]
+) -> None:
+    """What an interrupted comparison has found to be right may not be so any more."""
+    for _ in range(4):
+        factories.article()
+    sync()
+    request = Request(dry_run=True, models=("shop.Article",))
+    with pytest.raises(Stop):
+        run(request, watcher=Impatient(2), batch_size=2)
+    change()
+    watcher = Notes()
+
+    run(request, watcher=watcher)
+
+    assert watcher.resumed == []
+
+
+def test_the_last_comparisons_are_kept(sqlite_pair: Pair) -> None:
+    for _ in range(KEPT_COMPARISONS + 2):
+        full(dry_run=True, models=("shop.Tag",))
+
+    assert Comparison.objects.count() == KEPT_COMPARISONS == 20
+    assert Comparison.objects.earliest("pk").pk == Comparison.objects.latest("pk").pk - 19
+
+
+class OneModel(Notes):
+    """Presses Ctrl-C when the first model is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: set[str] = set()
+
+    def begin(self, model: str, total: int, done: int) -> None:
+        self.begun.add(model)
+        if len(self.begun) > 1:
+            raise Stop
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """REMOTE takes no articles and lets none go."""
+
+    def refuse(using: str, **kwargs: Any) -> None:
+        if using != settings.SYNCHRO_LOCAL:
+            raise ValueError("not here")
+
+    for each in (post_save, pre_delete):
+        each.connect(refuse, sender=Article)
+    try:
+        yield
+    finally:
+        for each in (post_save, pre_delete):
+            each.disconnect(refuse, sender=Article)
+
+
+@pytest.mark.parametrize("how", ["at the next model", "before the repair"])
+def test_failures_outlive_an_interruption(sqlite_pair: Pair, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """What the first run has logged did not become good because another process reports it."""
+    changed, gone, _ = (article_on_both() for _ in range(3))
+    Article.objects.filter(pk=changed.pk).update(title="Unlogged")
+    Article.objects.filter(pk=gone.pk)._raw_delete(sqlite_pair.local)
+    request = Request(models=("shop.Article", "shop.Tag"), max_delete="100%")
+    with refusing(), monkeypatch.context() as patch:
+        if how == "before the repair":
+            patch.setattr(engine, "sync_objects", Mock(side_effect=Stop))
+        with pytest.raises(Stop):
+            run(request, watcher=OneModel())
+
+    with refusing():
+        article, _ = run(request)
+
+    expected = {"compared": 2, "equal": 1, "different": 1, "deleted": 1, "logged": 2, "failed": 2}
+    assert numbers(article) == expected
+
+
+def test_a_model_that_fails_after_it_has_logged(sqlite_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    article_on_both()
+    Article.objects.update(title="Unlogged")
+    monkeypatch.setattr(engine, "sync_objects", Mock(side_effect=ProgrammingError))
+
+    with refusing():
+        tallies, _ = full(models=("shop.Article",))
+
+    tally = tallies["Article"]
+    assert tally.error.startswith("ProgrammingError")
+    assert (tally.logged, tally.repaired, tally.failed) == (1, 0, 1)
+
+
+def test_a_repair_that_loses_against_remote_after_an_interruption(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    article_on_both()
+    ChangeLog.objects.update(date=timezone.now() - timedelta(hours=1))
+    Article.objects.update(title="Unlogged on LOCAL")
+    request = Request(models=("shop.Article",))
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "sync_objects", Mock(side_effect=Stop))
+        with pytest.raises(Stop):
+            run(request)
+    with pair.reversed.active():
+        Article.objects.using(pair.remote).get().save()
+
+    (tally,) = run(request)
+
+    assert numbers(tally) == {"compared": 1, "different": 1}
+
+
+def test_deletes_before_a_kill_count_with_those_after_it(sqlite_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the report, and for --max-delete: it must not begin anew with each run."""
+    articles = [article_on_both() for _ in range(8)]
+    local = Article.objects.using(sqlite_pair.local)
+    local.filter(pk__in=[each.pk for each in articles[:3]])._raw_delete(sqlite_pair.local)
+    request = Request(models=("shop.Article",), max_delete="50%")
+    real = repair.log_deletes
+
+    def stop(*args: Any) -> list[str]:
+        if ChangeLog.objects.pending().exists():
+            raise Stop
+        return real(*args)
+
+    with override_settings(SYNCHRO_BATCH_SIZE=2), monkeypatch.context() as patch:
+        patch.setattr(repair, "log_deletes", stop)
+        with pytest.raises(Stop):
+            run(request)
+    local.filter(pk__in=[each.pk for each in articles[:5]])._raw_delete(sqlite_pair.local)
+
+    (tally,) = run(request)
+
+    assert "3 rows of REMOTE would be deleted" in tally.error
+    assert (tally.deleted, tally.repaired) == (5, 2)
+    assert Article.objects.using(sqlite_pair.remote).count() == 6
+
+
+def test_numbers_add_up_where_a_model_is_begun_anew(sqlite_pair: Pair) -> None:
+    """What the interrupted run has repaired is equal now, and was not."""
+    for _ in range(6):
+        factories.tag()
+    sync()
+    Tag.objects.update(title="Unlogged")
+    request = Request(models=("shop.Tag",))
+    with override_settings(SYNCHRO_BATCH_SIZE=2), pytest.raises(Stop):
+        run(request, watcher=Impatient(2))
+    Comparison.objects.update(position="", scan={"places": "lost"})
+
+    (tally,) = run(request)
+
+    assert numbers(tally) == {"compared": 6, "different": 6, "logged": 6, "repaired": 6}
 
 
 def test_another_process_takes_over(sqlite_pair: Pair) -> None:

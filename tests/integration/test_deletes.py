@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +25,9 @@ from tests.assertions import (
     counterpart,
 )
 from tests.databases import Pair
-from tests.roads import ROADS, Road, pending_objects, run_task, sync
+from tests.roads import ROADS, TRIES, Road, Try, pending_objects, run_task, sync
 from tests.shop.models import (
+    Airport,
     Article,
     Author,
     Bin,
@@ -111,7 +113,9 @@ def test_without_reference_and_natural_key_nothing_is_touched(pair: Pair, bring:
     [(Article, {"id": 5, "title": "x"}), (Tag, {"slug": "a"}), (Product, {"id": 7, "sku": "chair"})],
     ids=["automatic", "explicit", "natural"],
 )
-def test_a_deleted_key_that_lives_again(pair: Pair, bring: Road, model: type[Model], values: dict[str, Any]) -> None:
+def test_a_deleted_key_that_lives_again(
+    each_vendor: Pair, bring: Road, model: type[Model], values: dict[str, Any]
+) -> None:
     first = factories.make(model, **values)
     sync()
     before = counterpart(first).pk
@@ -168,29 +172,101 @@ def test_a_row_that_is_gone_from_remote_already(pair: Pair) -> None:
 # Rows of REMOTE's own
 
 
-def test_rows_that_exist_only_on_remote_hold_a_delete_back(each_vendor: Pair) -> None:
+@pytest.mark.parametrize("bring", TRIES)
+def test_rows_that_exist_only_on_remote_hold_a_delete_back(each_vendor: Pair, bring: Try) -> None:
+    assert_held_back(each_vendor, bring)
+
+
+@pytest.mark.parametrize("bring", TRIES)
+def test_a_remote_without_synchro_holds_a_delete_back(bare_pair: Pair, bring: Try) -> None:
+    assert_held_back(bare_pair, bring)
+
+
+def assert_held_back(pair: Pair, bring: Try) -> None:
     country = factories.country()
     other = factories.country()
     sync()
-    theirs = [factories.city(country=counterpart(country), using=each_vendor.remote) for _ in range(3)]
+    theirs = [factories.city(country=counterpart(country), using=pair.remote) for _ in range(3)]
     country.delete()
     other.delete()
 
-    (failure,) = engine.sync_pending().failures
+    (failure,) = bring()
 
     assert (failure.model, failure.object_id) == ("shop.Country", ChangeLog.objects.pending().get().object_id)
     assert failure.error == (
         "Rows that exist only on REMOTE point to the object (3 shop.City), so it is not deleted there. "
         "Move or delete those rows on REMOTE."
     )
-    assert City.objects.using(each_vendor.remote).count() == 3
-    assert Country.objects.using(each_vendor.remote).count() == 1
+    assert City.objects.using(pair.remote).count() == 3
+    assert Country.objects.using(pair.remote).count() == 1
     for each in theirs:
-        each.delete(using=each_vendor.remote)
+        each.delete(using=pair.remote)
 
-    sync()
+    assert bring() == []
 
     assert_in_step(Country, City)
+
+
+def test_any_number_of_rows_of_remote_hold_deletes_back(each_vendor: Pair) -> None:
+    """Each object of a batch by itself, and also where only Django knows of the foreign key."""
+    countries = [factories.country() for _ in range(3)]
+    shelves = [factories.make(Shelf) for _ in range(2)]
+    bosses = [factories.employee() for _ in range(2)]
+    airport = factories.make(Airport, code="MUC")
+    sync()
+    many: dict[Any, Any] = {model: model._base_manager.using(each_vendor.remote) for model in (City, Pile, Employee)}
+    many[City].bulk_create(City(name="c", country=counterpart(countries[0])) for _ in range(1200))
+    many[Pile].bulk_create(Pile(shelf_id=counterpart(shelves[0]).pk) for _ in range(1000))
+    many[Employee].bulk_create(Employee(name="e", manager_id=counterpart(bosses[0]).pk) for _ in range(1001))
+    factories.city(country=counterpart(countries[1]), using=each_vendor.remote)
+    factories.make(Pile, shelf_id=counterpart(shelves[1]).pk, using=each_vendor.remote)
+    factories.employee(manager_id=counterpart(bosses[1]).pk, using=each_vendor.remote)
+    factories.flight(origin_id="MUC", using=each_vendor.remote)
+    for each in (*countries, *shelves, *bosses, airport):
+        each.delete()
+
+    failures = engine.sync_pending().failures
+
+    told = sorted(re.findall(r"\((\d+ shop\.\w+)\)", " ".join(each.error for each in failures)))
+    assert told == [
+        "1 shop.City",
+        "1 shop.Employee",
+        "1 shop.Flight",
+        "1 shop.Pile",
+        "1000 shop.Pile",
+        "1001 shop.Employee",
+        "1200 shop.City",
+    ]
+    left = {model: model._base_manager.using(each_vendor.remote).count() for model in (Country, Shelf, Employee)}
+    assert left == {Country: 2, Shelf: 2, Employee: 1004}
+
+
+@pytest.mark.parametrize("bring", TRIES)
+@pytest.mark.parametrize("model", [Safe, Rack, Pile])
+def test_rows_of_remote_that_protect_hold_a_delete_back(each_vendor: Pair, bring: Try, model: type[Model]) -> None:
+    """And so do those for which neither Django nor the database cares."""
+    shelf, other = factories.make(Shelf), factories.make(Shelf)
+    sync()
+    theirs = factories.make(model, shelf=counterpart(shelf), using=each_vendor.remote)
+    held = str(shelf.pk)
+    shelf.delete()
+    other.delete()
+
+    (failure,) = bring()
+
+    assert (failure.object_id, failure.error) == (
+        held,
+        f"Rows that exist only on REMOTE point to the object (1 {model._meta.label}), so it is not deleted there. "
+        "Move or delete those rows on REMOTE.",
+    )
+    assert Shelf.objects.using(each_vendor.remote).count() == 1
+    theirs.refresh_from_db(using=each_vendor.remote)
+    theirs.delete(using=each_vendor.remote)
+
+    assert bring() == []
+
+    assert_in_step(Shelf, model)
+    assert not Shelf.objects.using(each_vendor.remote).exists()
 
 
 @override_settings(SYNCHRO_REMOTE_CASCADE=True)
@@ -232,10 +308,10 @@ def test_remote_cascades_further_down(pair: Pair) -> None:
 
 @override_settings(SYNCHRO_REMOTE_CASCADE=True)
 @pytest.mark.parametrize("model", [Safe, Rack])
-def test_rows_of_remote_protect_also_where_it_cascades(pair: Pair, model: type[Model]) -> None:
+def test_rows_of_remote_protect_also_where_it_cascades(each_vendor: Pair, model: type[Model]) -> None:
     shelf, other = factories.make(Shelf), factories.make(Shelf)
     sync()
-    theirs = factories.make(model, shelf=counterpart(shelf), using=pair.remote)
+    theirs = factories.make(model, shelf=counterpart(shelf), using=each_vendor.remote)
     shelf.delete()
     other.delete()
 
@@ -245,10 +321,10 @@ def test_rows_of_remote_protect_also_where_it_cascades(pair: Pair, model: type[M
         f"Rows that exist only on REMOTE protect the object ({model._meta.label}), so it is not deleted there. "
         "Move or delete those rows on REMOTE."
     )
-    assert Shelf.objects.using(pair.remote).count() == 1
-    theirs.delete(using=pair.remote)
+    assert Shelf.objects.using(each_vendor.remote).count() == 1
+    theirs.delete(using=each_vendor.remote)
     sync()
-    assert not Shelf.objects.using(pair.remote).exists()
+    assert not Shelf.objects.using(each_vendor.remote).exists()
 
 
 @override_settings(SYNCHRO_REMOTE_CASCADE=True)
@@ -318,7 +394,7 @@ def test_members_that_remote_added_do_not_hold_a_delete_back(pair: Pair) -> None
 
 
 @pytest.mark.parametrize("bring", ROADS)
-def test_children_of_every_kind(pair: Pair, bring: Road) -> None:
+def test_children_of_every_kind(each_vendor: Pair, bring: Road) -> None:
     shelf = factories.make(Shelf)
     for model in (Bin, Bin, Box, Box, Crate):
         factories.make(model, shelf=shelf)
@@ -329,7 +405,7 @@ def test_children_of_every_kind(pair: Pair, bring: Road) -> None:
     bring()
 
     assert_in_step(Shelf, Bin, Box, Crate)
-    assert Box.objects.using(pair.remote).filter(shelf=None).count() == 2
+    assert Box.objects.using(each_vendor.remote).filter(shelf=None).count() == 2
 
 
 @pytest.mark.mariadb
@@ -353,7 +429,7 @@ def test_children_of_every_kind_in_any_order(each_vendor: Pair) -> None:
 
 @pytest.mark.parametrize("bring", ROADS)
 @pytest.mark.parametrize("model", [Safe, Rack])
-def test_children_that_protect(pair: Pair, bring: Road, model: type[Model]) -> None:
+def test_children_that_protect(each_vendor: Pair, bring: Road, model: type[Model]) -> None:
     shelf = factories.make(Shelf)
     child = factories.make(model, shelf=shelf)
     sync()
@@ -377,7 +453,7 @@ def test_a_child_that_protects_lets_nothing_be_logged(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("bring", ROADS)
-def test_children_that_neither_django_nor_the_database_cares_for(pair: Pair, bring: Road) -> None:
+def test_children_that_neither_django_nor_the_database_cares_for(each_vendor: Pair, bring: Road) -> None:
     """The pile goes on pointing to a shelf that is gone: on LOCAL, and so on REMOTE."""
     shelf = factories.make(Shelf)
     factories.make(Pile, shelf=shelf)
@@ -387,7 +463,7 @@ def test_children_that_neither_django_nor_the_database_cares_for(pair: Pair, bri
     bring()
 
     assert_not_on_remote(Shelf)
-    assert Pile.objects.using(pair.remote).count() == 1
+    assert Pile.objects.using(each_vendor.remote).count() == 1
     assert_nothing_pending()
 
 
@@ -406,7 +482,7 @@ def test_a_child_that_moves_before_its_parent_goes(pair: Pair, bring: Road) -> N
 
 
 @pytest.mark.parametrize("bring", ROADS)
-def test_members_of_relations(pair: Pair, bring: Road) -> None:
+def test_members_of_relations(each_vendor: Pair, bring: Road) -> None:
     """The rows of an automatic through table go with the object, those of an explicit one by their own entries."""
     song = factories.song()
     kept = factories.song()

@@ -43,24 +43,52 @@ def test_of_many_who_let_go_at_once_one_is_told_so(each_vendor: Pair) -> None:
     assert not Hold.objects.held().exists()
 
 
-def test_one_probe_a_second_over_all_workers(each_vendor: Pair) -> None:
+def test_one_probe_at_a_time_and_one_a_second_over_all_workers(each_vendor: Pair) -> None:
     Hold.objects.hold("", AWAY)
-    assert not Hold.objects.claim_probe("")
+    assert not claim()
     time.sleep(1.05)
 
-    futures = [in_thread(Hold.objects.claim_probe, "") for _ in range(8)]
+    futures = [in_thread(claim) for _ in range(8)]
     assert [future.result(PATIENCE) for future in futures].count(True) == 1
 
-    assert not Hold.objects.claim_probe("")
     time.sleep(1.05)
-    assert Hold.objects.claim_probe("")
+    assert not claim(), "the probe may still be under way"
+    Hold.objects.hold("", AWAY)
+    assert not claim(), "it has just failed"
+    time.sleep(1.05)
+    assert claim()
+
+
+def test_a_probe_that_never_ends_gives_its_turn_to_the_next_one(each_vendor: Pair) -> None:
+    Hold.objects.hold("", AWAY)
+    time.sleep(1.05)
+    assert claim(timedelta(seconds=1.5))
+    time.sleep(1.05)
+    assert not claim()
+    time.sleep(0.5)
+
+    assert claim()
+
+
+def test_who_has_nothing_to_try_with_passes_its_turn_on(each_vendor: Pair) -> None:
+    Hold.objects.hold("", AWAY)
+    time.sleep(1.05)
+    assert claim()
+
+    Hold.objects.pass_on([""])
+
+    assert claim()
+
+
+def claim(longest: timedelta = timedelta(seconds=6)) -> bool:
+    return Hold.objects.claim_probe("", longest=longest)
 
 
 def test_what_is_not_held_is_not_probed(each_vendor: Pair) -> None:
     Hold.objects.hold("shop.Article", AWAY)
     time.sleep(1.05)
 
-    assert not Hold.objects.claim_probe("")
+    assert not claim()
     assert not Hold.objects.release("")
 
 
@@ -81,5 +109,5 @@ def test_a_server_clock_that_was_put_back_does_not_hold_for_ever(each_vendor: Pa
     Hold.objects.hold("", AWAY)
     Hold.objects.update(next_try_at=timezone.now() + timedelta(days=1))
 
-    assert Hold.objects.claim_probe("")
-    assert not Hold.objects.claim_probe("")
+    assert claim()
+    assert not claim()

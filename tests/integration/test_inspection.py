@@ -57,7 +57,7 @@ def some_of_everything() -> None:
 def test_nothing_to_tell(pair: Pair) -> None:
     status = Status.read()
 
-    assert status == Status(remote=pair.remote, last_check=None)
+    assert status == Status(remote=pair.remote, last_check=None, last_checkpoint=None)
     assert (status.total, status.total.lag) == (Backlog(), timedelta())
 
 
@@ -464,7 +464,7 @@ def test_a_change_that_is_discarded_while_it_is_copied_stays_discarded(pair: Pai
     inspection.discard(ChangeLog.objects.all())
 
     assert ChangeLog.objects.mark_synced([taken.pk]) == 0
-    ChangeLog.objects.all().record_failure(max_attempts=1, next_attempt_at=NOW, reason="No.")
+    ChangeLog.objects.all().record_failure(attempts=1, next_attempt_at=NOW, reason="No.")
 
     assert states() == {"1": State.DISCARDED}
 

@@ -53,6 +53,7 @@ def test_status_of_nothing(sqlite_pair: Pair) -> None:
     assert run("synchro_status").splitlines() == [
         "REMOTE: sqlite_b",
         "Last check: -",
+        "Last checkpoint: -",
         "Pending: 0, the oldest for: -",
         "  being retried: 0, waiting: 0",
         "Failed: 0, skipped: 0, discarded: 0",
@@ -70,6 +71,7 @@ def some_entries() -> None:
 def test_status(sqlite_pair: Pair) -> None:
     some_entries()
     options.checked(NOW)
+    options.checkpoint_ended(NOW)
     Hold.objects.hold("", AWAY)
     Hold.objects.hold("shop.Tag", "No such column.")
     Hold.objects.update(since=NOW)
@@ -77,6 +79,7 @@ def test_status(sqlite_pair: Pair) -> None:
     assert run("synchro_status").replace("\xa0", " ").splitlines() == [
         "REMOTE: sqlite_b",
         "Last check: 2024-02-29 12:00:00",
+        "Last checkpoint: 2024-02-29 12:00:00",
         f"REMOTE is left alone since 2024-02-29 12:00:00: {AWAY}",
         "shop.Tag is left alone since 2024-02-29 12:00:00: No such column.",
         "Pending: 3, the oldest for: 1 hour, 30 minutes",
@@ -104,15 +107,13 @@ def test_status_by_model(sqlite_pair: Pair, stale_type: ContentType) -> None:
 def test_status_as_json(pair: Pair) -> None:
     some_entries()
     options.checked(NOW)
+    options.checkpoint_ended(NOW)
     Hold.objects.hold("", AWAY)
 
     found = json.loads(run("synchro_status", "--json"))
 
-    assert (found["remote"], found["last_check"], found["counted_up_to"]) == (
-        pair.remote,
-        "2024-02-29T12:00:00Z",
-        100_000,
-    )
+    assert (found["remote"], found["counted_up_to"]) == (pair.remote, 100_000)
+    assert (found["last_check"], found["last_checkpoint"]) == ("2024-02-29T12:00:00Z",) * 2
     assert [(each["model"], each["reason"]) for each in found["holds"]] == [("", AWAY)]
     counts = {name: found[name] for name in ("pending", "retrying", "waiting", "failed", "skipped", "discarded")}
     assert list(counts.values()) == [3, 1, 1, 1, 1, 1]

@@ -108,27 +108,35 @@ def test_skipping_keeps_the_reason(pair: Pair) -> None:
     assert (skipped.state, skipped.reason) == (State.SKIPPED, "REMOTE is newer.")
 
 
-@pytest.mark.parametrize(
-    ("attempts", "state", "waits"),
-    [(0, State.PENDING, True), (1, State.PENDING, True), (2, State.FAILED, False), (9, State.FAILED, False)],
-)
-def test_a_failure_counts_until_the_last_attempt(pair: Pair, attempts: int, state: State, waits: bool) -> None:
-    failed = entry("a", attempts=attempts)
-    later = NOW + timedelta(minutes=5)
+def test_as_many_reasons_as_entries(each_vendor: Pair) -> None:
+    """As in a large batch that loses against REMOTE; however large its batches are."""
+    ChangeLog.objects.append_changes(Article, [str(number) for number in range(15_000)])
+    reasons = {
+        pk: f"REMOTE changed it {object_id}." for pk, object_id in ChangeLog.objects.values_list("pk", "object_id")
+    }
 
-    ChangeLog.objects.of_objects(Article, ["a"]).record_failure(
-        max_attempts=3, next_attempt_at=later, reason="Too long."
-    )
+    assert ChangeLog.objects.mark_skipped(reasons) == 15_000
+
+    assert dict(ChangeLog.objects.skipped().values_list("pk", "reason")) == reasons
+
+
+@pytest.mark.parametrize(("later", "state"), [(NOW + timedelta(minutes=5), State.PENDING), (None, State.FAILED)])
+def test_what_failed_waits_for_its_next_attempt_or_is_given_up(
+    pair: Pair, later: datetime | None, state: State
+) -> None:
+    failed = entry("a", attempts=1)
+
+    ChangeLog.objects.of_objects(Article, ["a"]).record_failure(attempts=2, next_attempt_at=later, reason="Too long.")
 
     failed.refresh_from_db()
-    assert (failed.state, failed.attempts, failed.reason) == (state, attempts + 1, "Too long.")
-    assert failed.next_attempt_at == (later if waits else None)
+    assert (failed.state, failed.attempts, failed.reason) == (state, 2, "Too long.")
+    assert failed.next_attempt_at == later
 
 
 def test_a_failure_leaves_settled_entries_alone(pair: Pair) -> None:
     entry("a", state=State.SYNCED, synced_at=NOW)
 
-    ChangeLog.objects.all().record_failure(max_attempts=1, next_attempt_at=NOW, reason="No.")
+    ChangeLog.objects.all().record_failure(attempts=1, next_attempt_at=NOW, reason="No.")
 
     settled = ChangeLog.objects.get()
     assert (settled.state, settled.attempts, settled.reason) == (State.SYNCED, 0, "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from django.db import connections
@@ -275,9 +274,9 @@ def test_a_chain_of_three_sites(unblocked: None) -> None:
 
 
 @pytest.fixture
-def backup(sqlite_pair: Pair, tmp_path: Path) -> Backup:
+def backup(sqlite_pair: Pair) -> Backup:
     """REMOTE's backups."""
-    return Backup(sqlite_pair.remote, tmp_path)
+    return Backup(sqlite_pair.remote)
 
 
 def test_remote_restored_from_an_older_backup(sqlite_pair: Pair, backup: Backup) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
@@ -53,23 +52,25 @@ class Lose:
 
 
 @pytest.fixture
-def lose(pair: Pair, tmp_path: Path) -> Iterator[Lose]:
-    """Loses what happens on LOCAL, which has been synchronized before."""
-    factories.article(title="old")
-    sync()
-    backup = Backup(pair.local, tmp_path)
-    yield Lose(backup)
-    backup.drop()
+def pair(each_vendor: Pair) -> Pair:
+    """Backups are made and put back in another way on each vendor."""
+    return each_vendor
 
 
 @pytest.fixture
-def lose_on_remote(pair: Pair, tmp_path: Path) -> Iterator[Lose]:
+def lose(pair: Pair) -> Lose:
+    """Loses what happens on LOCAL, which has been synchronized before."""
+    factories.article(title="old")
+    sync()
+    return Lose(Backup(pair.local))
+
+
+@pytest.fixture
+def lose_on_remote(pair: Pair) -> Lose:
     """Loses what happens on REMOTE, to which has been synchronized before."""
     factories.article(title="old")
     sync()
-    backup = Backup(pair.remote, tmp_path)
-    yield Lose(backup)
-    backup.drop()
+    return Lose(Backup(pair.remote))
 
 
 def synced(make: Callable[[], T]) -> Callable[[], T]:

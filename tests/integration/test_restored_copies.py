@@ -2,59 +2,51 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from django.db import connections
 from django.test import override_settings
 
 from synchro import DisableSynchroLog, engine, renew_identity
 from synchro.exceptions import SameIdentity, SynchroError
 from synchro.models import Attempt, ChangeLog, Option, Reference
 from tests import factories
-from tests.assertions import assert_nothing_pending
-from tests.databases import Pair, discard
+from tests.assertions import assert_in_step, assert_nothing_pending
+from tests.backups import Backup, replace
+from tests.comparing import full
+from tests.databases import Pair
 from tests.faults import unreachable
+from tests.queries import queries
 from tests.roads import sync
-from tests.shop.models import Article, City, Country, Delivery, Playlist, Product, Song
+from tests.shop.models import Article, City, Country, Delivery, Locker, Playlist, Product, Song
 from tests.unwatched.models import Supplier
 
-Restore = Callable[[str, str], None]
+
+@pytest.fixture
+def restored(each_vendor: Pair) -> Iterator[Pair]:
+    """Databases that are put back as they were: a copy has the other one's content types and counters, too."""
+    pristine = [Backup(alias) for alias in (each_vendor.local, each_vendor.remote)]
+    for backup in pristine:
+        backup.make()
+    yield each_vendor
+    for backup in pristine:
+        backup.restore()
 
 
 @pytest.fixture
-def restore(sqlite_pair: Pair) -> Iterator[Restore]:
-    """Makes one SQLite database (the second alias) a copy of the other one."""
-    copies = []
-
-    def copy(source: str, target: str) -> None:
-        names = [str(connections[alias].settings_dict["NAME"]) for alias in (source, target)]
-        for alias in (source, target):
-            connections[alias].close()
-        copies.append(target)
-        with closing(sqlite3.connect(names[0])) as read, closing(sqlite3.connect(names[1])) as write:
-            read.backup(write)
-
-    yield copy
-    for alias in copies:
-        discard(alias)
-
-
-@pytest.fixture
-def office(sqlite_pair: Pair, restore: Restore) -> Pair:
+def office(restored: Pair) -> Pair:
     """LOCAL is the office's database, restored from a copy of REMOTE's, which is the server's and has been used."""
-    with sqlite_pair.reversed.active():
+    with restored.reversed.active():
         for number in range(5):
             factories.article(title=f"{number}")
         factories.product(sku="chair")
         factories.city(name="Kehl", country=factories.country(code="DE"))
         factories.playlist(factories.song(title="a"), name="mix")
         factories.delivery(supplier=factories.make(Supplier, name="ACME"))
-        engine.identity(sqlite_pair.remote)
-    restore(sqlite_pair.remote, sqlite_pair.local)
-    return sqlite_pair
+        engine.identity(restored.remote)
+    replace(restored.local, by=restored.remote)
+    return restored
 
 
 def titles(using: str) -> list[str]:
@@ -147,22 +139,80 @@ def test_afterwards_both_synchronize_to_each_other(office: Pair) -> None:
     assert_nothing_pending(using=office.remote)
 
 
-def test_the_server_restored_from_the_office_s_copy(sqlite_pair: Pair, restore: Restore) -> None:
+def test_the_server_restored_from_the_office_s_copy(restored: Pair) -> None:
     """The other way round: REMOTE is lost, and comes back as a copy of LOCAL."""
     articles = [factories.article(title=f"{number}") for number in range(3)]
     sync()
-    restore(sqlite_pair.local, sqlite_pair.remote)
+    replace(restored.remote, by=restored.local)
     articles[0].title = "changed"
     articles[0].save()
     articles[1].delete()
     with pytest.raises(SameIdentity):
         engine.sync_pending()
 
-    renew_identity(using=sqlite_pair.remote)
+    renew_identity(using=restored.remote)
     sync()
 
-    assert titles(sqlite_pair.remote) == ["2", "changed"]
+    assert titles(restored.remote) == ["2", "changed"]
     assert_nothing_pending()
+
+
+COMPARED = (Article, Product, Country, City, Song, Playlist, Locker)
+
+
+@pytest.fixture
+def copied(restored: Pair) -> Pair:
+    """LOCAL has objects that were never logged, and REMOTE begins as a copy of it."""
+    with DisableSynchroLog():
+        for number in range(30):
+            factories.article(title=f"{number}")
+        factories.product(sku="chair")
+        factories.city(name="Kehl", country=factories.country(code="DE"))
+        factories.playlist(factories.song(title="a"), name="mix")
+        factories.make(Locker, number=7)
+    return restored
+
+
+def compared(**options: Any) -> list[tuple[str, str, str]]:
+    _, notes = full(models=tuple(model._meta.label for model in COMPARED), **options)
+    return notes.kinds
+
+
+def test_a_comparison_with_a_copy_that_has_local_s_identity(copied: Pair) -> None:
+    """The new identity says whose copy REMOTE is: all rows are known, and none is copied."""
+    engine.identity(copied.local)
+    replace(copied.remote, by=copied.local)
+    Article.objects.filter(title="3").update(title="changed since")
+    with pytest.raises(SameIdentity):
+        compared()
+    renew_identity(using=copied.remote)
+
+    assert [each[:2] for each in compared()] == [("Article", "different")]
+
+    assert_in_step(*COMPARED)
+    assert compared() == []
+
+
+def test_a_comparison_with_a_copy_from_before_synchro(copied: Pair) -> None:
+    """Natural and chosen keys tell whose copies the rows are; automatic ones do when asked, many in one statement."""
+    Option.objects.filter(key=Option.IDENTITY).delete()
+    replace(copied.remote, by=copied.local)
+    Article.objects.filter(title="3").update(title="changed since")
+    unknown = [(model, kind) for model, kind, _ in compared(dry_run=True)]
+    assert {model for model, _ in unknown} == {"Article", "City", "Playlist", "Song"}
+    assert unknown.count(("Article", "extra")) == unknown.count(("Article", "missing")) == 30
+
+    with queries(copied.local) as here, queries(copied.remote) as there:
+        found = compared(adopt_pks=True)
+
+    assert [each[:2] for each in found] == [("Article", "different")]
+    assert_in_step(*COMPARED)
+    assert compared() == []
+    assert Reference.objects.count() == Reference.objects.using(copied.remote).count() == 36
+    for asked in (here, there):
+        # Of each model: once to lock what is adopted, once to remember it.
+        written = [each for each in asked if each.startswith("INSERT") and "synchro_reference" in each]
+        assert len(written) <= 2 * len(COMPARED)
 
 
 def test_what_the_copy_did_unseen_is_not_taken_for_the_original_s(office: Pair) -> None:

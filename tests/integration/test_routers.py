@@ -37,7 +37,7 @@ class Stubborn:
 
 @pytest.mark.parametrize("bring", ROADS)
 @pytest.mark.parametrize("listened", [False, True], ids=["in bulk", "with handlers"])
-def test_a_router_that_refuses_relations(pair: Pair, bring: Road, listened: bool) -> None:
+def test_a_router_that_refuses_relations(each_vendor: Pair, bring: Road, listened: bool) -> None:
     country, agent = factories.country(), factories.agent()
     objects: list[Any] = [
         factories.city(country=country),
@@ -46,7 +46,7 @@ def test_a_router_that_refuses_relations(pair: Pair, bring: Road, listened: bool
         factories.pizzeria(),
         factories.playlist(factories.song()),
         factories.shipment(agent=agent),
-        factories.make(Comment, content_type=type_of(Country, pair), object_id=str(country.pk)),
+        factories.make(Comment, content_type=type_of(Country, each_vendor), object_id=str(country.pk)),
     ]
     objects[-2].stops.add(agent)
     models = (Country, City, Employee, Street, Pizzeria, Playlist, Song, Shipment, Agent, Comment)

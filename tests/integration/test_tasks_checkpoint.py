@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import timedelta
 from typing import Any
@@ -132,6 +133,27 @@ def test_it_remembers_when_everything_was_last_looked_at(pair: Pair) -> None:
     assert options.last_check >= before
 
 
+def test_it_remembers_when_the_last_one_ended_whatever_else_synchronizes(sqlite_pair: Pair) -> None:
+    factories.article()
+    synchronize()
+    assert options.last_checkpoint is None
+    before = timezone.now()
+    with lease("checkpoint"):
+        assert checkpoint() == "Another checkpoint is running."
+    assert options.last_checkpoint is None
+
+    checkpoint()
+    first = options.last_checkpoint
+    assert first is not None
+    assert before <= first <= timezone.now()
+
+    factories.article()
+    with unreachable(sqlite_pair.remote), pytest.raises(TransientError):
+        checkpoint()
+    assert options.last_checkpoint is not None
+    assert options.last_checkpoint > first, "beat and the workers did their part"
+
+
 def test_without_a_remote_it_only_prunes(pair: Pair) -> None:
     old_entries(3)
     with override_settings(SYNCHRO_REMOTE=None):
@@ -225,26 +247,39 @@ def test_only_one_of_many_gets_a_lease_that_is_new(each_vendor: Pair) -> None:
 
 
 def test_a_dead_holder_frees_itself(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synchro_tasks.lease._DURATION", timedelta(seconds=1))
     dead, heir = Lease("work"), Lease("work")
     dead.acquire()
-    now = timezone.now()
 
-    monkeypatch.setattr("synchro_tasks.lease.timezone.now", lambda: now + timedelta(seconds=19))
     assert not heir.acquire()
-    monkeypatch.setattr("synchro_tasks.lease.timezone.now", lambda: now + timedelta(seconds=21))
+    time.sleep(1.05)
     assert heir.acquire()
+    assert heir.is_inherited
     assert not dead.renew()
     dead.release()
     assert heir.renew()
 
 
-def test_a_holder_whose_clock_is_years_ahead_does_not_block_for_years(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("skew", [-DAY, timedelta(seconds=25), DAY], ids=str)
+def test_how_wrong_a_worker_s_own_clock_is_makes_no_difference(
+    each_vendor: Pair, monkeypatch: pytest.MonkeyPatch, skew: timedelta
 ) -> None:
-    future = timezone.now() + timedelta(days=1000)
+    first = Lease("work")
     with monkeypatch.context() as clock:
-        clock.setattr("synchro_tasks.lease.timezone.now", lambda: future)
-        Lease("work").acquire()
+        now = timezone.now() + skew
+        clock.setattr("django.utils.timezone.now", lambda: now)
+        assert first.acquire()
+    assert not Lease("work").acquire()
+    monkeypatch.setattr("django.utils.timezone.now", lambda: now)
+
+    assert not Lease("work").acquire()
+    assert first.renew()
+
+
+def test_a_server_clock_that_was_put_back_does_not_block_for_years(each_vendor: Pair) -> None:
+    Lease("work").acquire()
+    future = timezone.now() + timedelta(days=1000)
+    Option.objects.filter(key="work").update(value=f"{future.isoformat()} somebody")
 
     assert Lease("work").acquire()
 
@@ -355,7 +390,25 @@ def test_where_nothing_is_old_the_log_is_not_read(postgres_pair: Pair) -> None:
         assert ChangeLog.objects.prune(before, limit=1000) == 0
 
     assert len(statements) <= 7
-    assert all("LIMIT 1" in statement for statement in statements)
+    assert all(re.search(r"LIMIT 1$", statement) for statement in statements)
+
+
+def test_a_checkpoint_with_nothing_to_do_reads_next_to_nothing(postgres_pair: Pair) -> None:
+    """However much has been synchronized, and however many attempts have failed, in the last days."""
+    old_entries(1000, days=1)
+    old_entries(1000, model=Product, days=1)
+    for _ in range(20):
+        old_attempt(days=1)
+    checkpoint()
+
+    with queries(postgres_pair.local) as local, queries(postgres_pair.remote) as remote:
+        assert checkpoint() == "0 synced, 0 skipped, 0 failed, 0 old rows deleted"
+
+    reads = [each for each in local if each.startswith("SELECT")]
+    rows = [each for each in reads if "synchro_changelog" in each or "synchro_attempt" in each]
+    assert all(re.search(r"LIMIT 1$|MAX\(", each) for each in rows), rows
+    assert len(reads) <= 18, kinds(reads)
+    assert remote == []
 
 
 # synchronize

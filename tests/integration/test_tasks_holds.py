@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import sleep
 from typing import Any, TypeVar
 
 import pytest
@@ -13,16 +14,18 @@ from django.db.models.signals import pre_save
 
 from synchro import call_synchronize, engine
 from synchro.engine import holds
-from synchro.exceptions import ObjectsFailed
+from synchro.engine import run as engine_run
+from synchro.exceptions import Held, ObjectsFailed
 from synchro.models import Attempt, ChangeLog, Hold
 from synchro.signals import synchro_alarm
 from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote
 from tests.databases import Pair
-from tests.faults import let_probe, unreachable
+from tests.faults import let_probe, unreachable, without_column
 from tests.queries import kinds, queries
 from tests.running import Queued, Run, run, run_task
 from tests.shop.models import Article, Comment, Country, Passport, Product, Song
+from tests.threads import PATIENCE, in_thread
 
 M = TypeVar("M", bound=Model)
 
@@ -66,15 +69,23 @@ def test_tasks_end_and_leave_nothing_in_the_broker(
     assert queued == retried == []
 
 
-def test_a_worker_that_knows_nothing_learns_it_and_is_no_second_one_to_try(sqlite_pair: Pair) -> None:
+def test_a_worker_that_knows_nothing_is_no_second_one_to_try(sqlite_pair: Pair) -> None:
     article = factories.article()
 
     with unreachable(sqlite_pair.remote):
         run("shop.Article", str(article.pk))
-        holds._met.clear()
-        assert run("shop.Article", str(article.pk)).state == "SUCCESS"
+        start_a_process()
+        with tries(sqlite_pair.remote) as tried:
+            assert run("shop.Article", str(article.pk)).state == "SUCCESS"
 
+    assert tried == [], "it looks before it tries for the first time"
     assert untouched()
+
+
+def start_a_process() -> None:
+    """Let this process know as little as a new one does."""
+    holds._met.clear()
+    holds._has_looked = False
 
 
 def test_a_retry_for_another_reason_ends_too_when_remote_is_away(
@@ -101,7 +112,7 @@ def test_a_task_that_ends_at_once_asks_local_once_and_remote_nothing(sqlite_pair
     assert tried == []
 
 
-def test_one_task_a_second_tries(sqlite_pair: Pair) -> None:
+def test_one_task_tries_and_the_next_one_a_second_after_that_has_failed(sqlite_pair: Pair) -> None:
     articles = [factories.article() for _ in range(4)]
     with unreachable(sqlite_pair.remote):
         run("shop.Article", str(articles[0].pk))
@@ -111,7 +122,66 @@ def test_one_task_a_second_tries(sqlite_pair: Pair) -> None:
         for article in articles:
             run("shop.Article", str(article.pk))
 
-    assert len(tried) == 1
+        assert len(tried) == 1
+        sleep(1.05)
+        run("shop.Article", str(articles[0].pk))
+        assert len(tried) == 2
+
+
+def test_while_one_tries_nobody_else_does(postgres_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A REMOTE that keeps silent takes longer to try than until the next turn."""
+    article = factories.article()
+    Hold.objects.hold("", "Away.")
+    start_a_process()
+    let_probe()
+    others: list[str] = []
+    open_link = engine_run.open_link
+
+    def slow() -> Any:
+        sleep(1.05)
+        others.append(in_thread(run, "shop.Article", str(article.pk)).result(PATIENCE).result)
+        return open_link()
+
+    monkeypatch.setattr(engine_run, "open_link", slow)
+
+    assert run("shop.Article", str(article.pk)).result == "1 synced, 0 skipped, 0 failed"
+    assert others == ["REMOTE cannot be used for now: Away. Everything that has not arrived stays pending."]
+
+
+def test_a_probe_takes_a_new_connection(postgres_pair: Pair) -> None:
+    """One that was kept may be silent for much longer than a new one takes to be refused."""
+    article = factories.article()
+    connections[postgres_pair.remote].ensure_connection()
+    kept = connections[postgres_pair.remote].connection
+    Hold.objects.hold("", "Away.")
+    start_a_process()
+    let_probe()
+
+    assert run("shop.Article", str(article.pk)).result == "1 synced, 0 skipped, 0 failed"
+
+    assert kept is not None
+    assert kept.closed
+
+
+def test_a_task_with_nothing_to_do_passes_its_turn_on(sqlite_pair: Pair) -> None:
+    idle, article = synced(factories.article()), factories.article()
+    Hold.objects.hold("", "Away.")
+    start_a_process()
+    let_probe()
+
+    assert run("shop.Article", str(idle.pk)).result == "0 synced, 0 skipped, 0 failed"
+    assert run("shop.Article", str(article.pk)).result == "1 synced, 0 skipped, 0 failed"
+
+
+def test_a_turn_at_remote_is_not_wasted_by_a_model_that_is_held_itself(sqlite_pair: Pair) -> None:
+    article, product = factories.article(), factories.product()
+    Hold.objects.hold("", "Away.")
+    start_a_process()
+    let_probe()
+    Hold.objects.hold("shop.Article", "No such column.")
+
+    assert "shop.Article cannot be used" in run("shop.Article", str(article.pk)).result
+    assert run("shop.Product", str(product.pk)).result == "1 synced, 0 skipped, 0 failed"
 
 
 @contextmanager
@@ -177,7 +247,11 @@ def test_it_stays_held_while_it_does_not_answer_and_nothing_is_left_to_do(postgr
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(connections[postgres_pair.remote].settings_dict, "PORT", "1")
-        engine.sync_due()
+        engine.sync_pending()
+        assert Hold.objects.held().exists(), "that a kept connection works says little"
+        let_probe()
+        with pytest.raises(Held):
+            engine.sync_due()
 
     assert Hold.objects.held().exists()
 
@@ -229,21 +303,6 @@ def test_a_healthy_worker_never_asks_for_holds(pair: Pair) -> None:
 # A model whose table or column is missing
 
 
-@contextmanager
-def without_column(alias: str, table: str, column: str) -> Iterator[None]:
-    """Let a table lack a column."""
-    connection = connections[alias]
-    quote = connection.ops.quote_name
-    rename = f"ALTER TABLE {quote(table)} RENAME COLUMN {{}} TO {{}}"
-    with connection.cursor() as cursor:
-        cursor.execute(rename.format(quote(column), quote("gone")))
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(rename.format(quote("gone"), quote(column)))
-
-
 def test_a_model_without_its_column_is_held_with_one_alarm_and_others_flow(
     each_vendor: Pair, alarms: list[tuple[str, str]], queued: Queued
 ) -> None:
@@ -252,7 +311,7 @@ def test_a_model_without_its_column_is_held_with_one_alarm_and_others_flow(
 
     with without_column(each_vendor.remote, "shop_article", "title"):
         assert "shop.Article cannot be used for now" in run("shop.Article", str(articles[0].pk)).result
-        holds._met.clear()
+        start_a_process()
         assert "shop.Article cannot be used for now" in run("shop.Article", str(articles[1].pk)).result
         assert run("shop.Product", str(product.pk)).result == "1 synced, 0 skipped, 0 failed"
         assert "shop.Article held" in run_task("checkpoint").result

@@ -9,12 +9,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from threading import Thread
+from threading import Event
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import pytest
 from celery import Celery
@@ -29,92 +29,15 @@ from tests import factories, servers
 from tests.acceptance.processes import connect_app, wait_until
 from tests.celery_app import app
 from tests.databases import Pair
+from tests.proxy import LOCALHOST, Proxy
 from tests.unit.test_tasks_breaker import Clock
 
-LOCALHOST = "127.0.0.1"
 RABBITMQ_URL = os.environ.get("SYNCHRO_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672//")
 CALL = ("shop.Article", "1")
 #: What is promised is less; a test run on a busy machine needs room.
 AT_ONCE = 0.5
 #: So much longer than the publisher waits for a silent broker that it must have waited for something else.
 LONG = 2.0
-
-
-class Proxy:
-    """Stands between the publisher and a broker, and can fail like one."""
-
-    def __init__(self, target: str) -> None:
-        self._target = urlsplit(target)
-        self._sockets: list[socket.socket] = []
-        self._listener: socket.socket | None = None
-        self.silent = False
-        self.connections = 0
-        self._listen(0)
-        assert self._listener is not None
-        self._port: int = self._listener.getsockname()[1]
-        self.url: str = urlunsplit(self._target._replace(netloc=self._netloc()))
-
-    def cut(self) -> None:
-        """Close all connections, as a broker does that restarts, or that finds them idle."""
-        for each in self._sockets:
-            shut(each)
-        self._sockets.clear()
-
-    def refuse(self) -> None:
-        """Close all connections and accept no more."""
-        assert self._listener is not None
-        shut(self._listener)
-        self._listener = None
-        self.cut()
-
-    def come_back(self) -> None:
-        """Accept connections again."""
-        self._listen(self._port)
-
-    def close(self) -> None:
-        if self._listener is not None:
-            self.refuse()
-        self.cut()
-
-    def _netloc(self) -> str:
-        login, at, _ = self._target.netloc.rpartition("@")
-        return f"{login}{at}{LOCALHOST}:{self._port}"
-
-    def _listen(self, port: int) -> None:
-        self._listener = socket.create_server((LOCALHOST, port))
-        Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection((self._target.hostname, self._target.port))
-            self.connections += 1
-            self._sockets += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                Thread(target=self._forward, args=(source, sink), daemon=True).start()
-
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
-        with ExitStack() as both:
-            both.callback(shut, sink)
-            both.callback(shut, source)
-            try:
-                while data := source.recv(65536):
-                    if not self.silent:
-                        sink.sendall(data)
-            except OSError:
-                pass
-
-
-def shut(each: socket.socket) -> None:
-    """Close a socket although another thread may be waiting for it, which alone would keep it open."""
-    try:
-        each.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the other side was faster
-    each.close()
 
 
 def redis_url() -> str:
@@ -236,7 +159,7 @@ def test_the_connection_is_used_again(broker: Broker, sender: Publisher) -> None
     assert broker.connections == before
 
 
-def test_threads_do_not_wait_for_each_other(broker: Broker, sender: Publisher) -> None:
+def test_threads_take_turns_and_publish_everything(broker: Broker, sender: Publisher) -> None:
 
     with ThreadPoolExecutor(4) as threads:
         timed = list(threads.map(lambda _: publish(sender, broker.task), range(160)))
@@ -407,6 +330,74 @@ def test_what_goes_wrong_in_handlers_of_others_is_no_error(sender: Publisher, ca
 
 def broken(*args: Any, **kwargs: Any) -> None:
     raise ZeroDivisionError
+
+
+class SlowBroker:
+    """A broker in memory that one caller waits for until it is told to answer, and that counts who calls it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.task: Any = Celery("slow", broker="memory://", set_as_current=False).task(name="slow.task")(replicate)
+        self.sent: list[tuple[Any, ...]] = []
+        self.is_called = Event()
+        self.answer = Event()
+        self.is_silent = False
+        monkeypatch.setattr(publisher, "_send", self._send)
+
+    def _send(self, producer: Any, task: Any, args: tuple[Any, ...]) -> None:
+        self.sent.append(args)
+        self.is_called.set()
+        assert self.answer.wait(30)
+        if self.is_silent:
+            raise TimeoutError
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> SlowBroker:
+    return SlowBroker(monkeypatch)
+
+
+def test_of_many_threads_one_waits_for_a_broker_that_keeps_silent(slow: SlowBroker, sender: Publisher) -> None:
+    def request(number: int) -> bool:
+        return sender.publish(slow.task, [("shop.Article", str(number))], after_gap=slow.task)
+
+    slow.is_silent = True
+    with ThreadPoolExecutor(5) as threads:
+        first = threads.submit(request, 1)
+        assert slow.is_called.wait(30)
+        # They end although the first one has not.
+        others = [threads.submit(request, number).result(30) for number in range(2, 6)]
+        slow.answer.set()
+
+    assert [first.result(), *others] == [False] * 5
+    assert slow.sent == [("shop.Article", "1")]
+
+
+def test_what_nobody_waited_to_publish_is_made_up_for_at_once(slow: SlowBroker, sender: Publisher) -> None:
+    def request(number: int) -> bool:
+        return sender.publish(slow.task, [("shop.Article", str(number))], after_gap=slow.task)
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(request, 1)
+        assert slow.is_called.wait(30)
+        assert not threads.submit(request, 2).result(30)
+        slow.answer.set()
+
+    assert first.result()
+    assert slow.sent == [("shop.Article", "1"), ()]
+    assert request(3)
+    assert slow.sent[2:] == [("shop.Article", "3")]
+
+
+def test_what_nothing_makes_up_for_waits_for_its_turn(slow: SlowBroker, sender: Publisher) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(publish, sender, slow.task)
+        assert slow.is_called.wait(30)
+        second = threads.submit(publish, sender, slow.task)
+        time.sleep(0.1)
+        slow.answer.set()
+
+    assert first.result().published
+    assert second.result().published
 
 
 def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:

@@ -152,6 +152,17 @@ def test_an_object_that_cannot_be_copied_ends_the_task_with_the_reason(pair: Pai
     assert entry.attempts == 1
 
 
+def test_any_number_of_messages_for_an_object_that_fails_are_one_attempt(pair: Pair) -> None:
+    """An object that was saved many times before a worker came to it has as many messages."""
+    twin = ambiguous_twin(pair)
+
+    states = [run("shop.Twin", str(twin.pk)).state for _ in range(4)]
+
+    assert states == ["FAILURE", "SUCCESS", "SUCCESS", "SUCCESS"]
+    entry = ChangeLog.objects.get(object_id=str(twin.pk))
+    assert (entry.state, entry.attempts, Attempt.objects.count()) == (ChangeLog.State.PENDING, 1, 1)
+
+
 def test_failures_of_objects_that_were_taken_along_are_only_recorded(pair: Pair) -> None:
     own_first = ambiguous_twin(pair)
     healthy = factories.make(type(own_first), name=factories.unique("twin"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from celery.signals import worker_init
+from django.db import connections
 from django.db.models.signals import pre_save
 from django.test import override_settings
 from django.utils import timezone
@@ -53,6 +54,22 @@ def test_what_is_delivered_again_is_brought_one_by_one_and_leaves_no_trace(each_
     assert Attempt.objects.count() == 0
     assert set(ChangeLog.objects.values_list("attempts", "next_attempt_at", "reason")) == {(0, None, "")}
     assert_in_step(Article)
+
+
+def test_an_attempt_that_an_operator_has_forgiven_meanwhile_is_not_taken_back_twice(pair: Pair) -> None:
+    article = factories.article()
+
+    def forgive(using: str, **kwargs: Any) -> None:
+        if using == pair.remote:
+            ChangeLog.objects.all().retry()
+
+    pre_save.connect(forgive, sender=Article)
+    ended = run("shop.Article", str(article.pk), redelivered=True)
+    pre_save.disconnect(forgive, sender=Article)
+
+    assert ended.result == "1 synced, 0 skipped, 0 failed"
+    assert Attempt.objects.count() == 0
+    assert ChangeLog.objects.get().attempts == 0
 
 
 def test_a_failure_counts_once(pair: Pair) -> None:
@@ -129,6 +146,28 @@ def test_what_there_was_no_time_for_is_queued(pair: Pair, queued: Queued, monkey
     run("shop.Article", str(articles[1].pk))
     assert_in_step(Article)
     assert len(queued) == 1, "nothing is left"
+
+
+def test_a_local_that_goes_away_after_careful_work_is_told_without_its_address(
+    postgres_pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    article = factories.article()
+    next_due = engine.next_due
+
+    def away(label: str) -> str | None:
+        connections[postgres_pair.local].close()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setitem(connections[postgres_pair.local].settings_dict, "PORT", "1")
+            return next_due(label)
+
+    monkeypatch.setattr(engine, "next_due", away)
+
+    ended = run("shop.Article", str(article.pk), redelivered=True)
+
+    assert ended.result == "1 synced, 0 skipped, 0 failed"
+    assert "backlog left to other tasks model=shop.Article" in caplog.text
+    assert "127.0.0.1" not in caplog.text
+    assert_same_on_remote(article)
 
 
 def test_the_first_work_of_a_new_process_is_done_with_care(pair: Pair) -> None:

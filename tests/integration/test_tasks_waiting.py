@@ -18,7 +18,7 @@ from synchro.models import Attempt, ChangeLog, Wait
 from tests import factories
 from tests.assertions import assert_in_step, assert_nothing_pending
 from tests.databases import Pair
-from tests.queries import queries
+from tests.queries import kinds, queries
 from tests.running import Queued, run, run_task
 from tests.shop.models import City, Country, Employee
 
@@ -70,6 +70,31 @@ def test_a_child_waits_without_an_attempt_and_goes_with_its_parent(each_vendor: 
     assert run("shop.City", str(city.pk)).result == "1 synced, 0 skipped, 0 failed"
     assert_in_step(Country, City)
     assert not Wait.objects.exists()
+
+
+def test_any_number_that_wait_are_woken_in_batches(pair: Pair, queued: Queued, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wait, "AT_ONCE", 4)
+    monkeypatch.setattr(Wait, "NAMED", 6)
+    country = factories.country()
+    cities = [factories.city(country=country) for _ in range(10)]
+    with refused(pair, country):
+        run_task("checkpoint")
+    assert Wait.objects.count() == 10
+    make_due(country)
+    queued.clear()
+
+    with queries(pair.local) as statements:
+        run("shop.Country", str(country.pk))
+
+    assert kinds(statements).count("SELECT synchro_wait") <= 6
+    assert ChangeLog.objects.due(timezone.now()).of(City).count() == 10
+    assert not Wait.objects.exists()
+    ((_, named),) = queued
+    assert len(named) == 6, "the others are found by those, and by the checkpoint"
+    for _ in cities:
+        run(*named[0])
+        run_task("checkpoint")
+    assert_in_step(Country, City)
 
 
 def test_a_chain_goes_link_by_link(pair: Pair, queued: Queued) -> None:

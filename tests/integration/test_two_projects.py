@@ -68,6 +68,11 @@ Start = Callable[..., tuple[Project, Project]]
 
 
 @pytest.fixture
+def pair(some_pairs: Pair) -> Pair:
+    return some_pairs
+
+
+@pytest.fixture
 def start(pair: Pair) -> Iterator[Start]:
     """Start A (default = a, remote = b) and B (default = b, remote = a), whose clock may be wrong by some minutes."""
     projects: list[Project] = []

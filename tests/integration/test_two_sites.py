@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db.models import Model
+from django.test import override_settings
 from django.utils import timezone
 
 from synchro import engine
@@ -17,7 +18,7 @@ from synchro.models import ChangeLog, Option, Reference
 from tests import factories
 from tests.assertions import assert_in_step, counterpart
 from tests.databases import Pair, prepare
-from tests.roads import sync
+from tests.roads import ROADS, Road, in_one_run, road_of, sync
 from tests.shop.models import Article, Employee, Parcel, Person, Playlist, Product, Song, Tag
 from tests.threads import PATIENCE, in_thread
 
@@ -31,12 +32,12 @@ def sites(each_vendor: Pair) -> Pair:
     return each_vendor
 
 
-def both_sync(pair: Pair, *, rounds: int = 1, first: str = "ours") -> None:
+def both_sync(pair: Pair, *, rounds: int = 1, first: str = "ours", road: Road = in_one_run) -> None:
     order = (pair, pair.reversed) if first == "ours" else (pair.reversed, pair)
     for _ in range(rounds):
         for site in order:
             with site.active():
-                sync()
+                road()
 
 
 def save(site: Pair, obj: Model, *, clock: timedelta = timedelta(0), **values: Any) -> None:
@@ -172,7 +173,10 @@ def test_remote_s_change_that_goes_nowhere_is_recorded_as_lost(pair: Pair) -> No
     """REMOTE only logs (SYNCHRO_REMOTE = None): its users still see that LOCAL has overwritten their change."""
     article = factories.article(title="0")
     sync()
-    save(pair.reversed, counterpart(article), title="theirs")
+    with override_settings(SYNCHRO_LOCAL=pair.remote, SYNCHRO_REMOTE=None):
+        theirs = Article.objects.get()
+        theirs.title = "theirs"
+        theirs.save()
     save(pair, article, title="ours")
 
     sync()
@@ -352,9 +356,10 @@ def test_a_key_of_the_project_s_own_deleted_there_and_added_here_unknown_to_each
 # Objects made on either side
 
 
-def test_objects_made_on_either_side_appear_once_on_both(sites: Pair) -> None:
+def test_objects_made_on_either_side_appear_once_on_both(every_pair: Pair) -> None:
     """Also without natural keys, and with the numbers that the other side uses for other objects."""
-    for site in (sites, sites.reversed):
+    both_sync(every_pair)
+    for site in (every_pair, every_pair.reversed):
         with site.active():
             song = factories.song(using=site.local)
             playlist = factories.make(Playlist, name=site.local, using=site.local, pk=77)
@@ -362,11 +367,36 @@ def test_objects_made_on_either_side_appear_once_on_both(sites: Pair) -> None:
             factories.person(name="Ann", using=site.local)
             factories.make(Parcel, weight=1, using=site.local)
 
-    both_sync(sites, rounds=2)
+    both_sync(every_pair, rounds=2, road=road_of(every_pair))
 
     for model, count in ((Playlist, 2), (Song, 2), (Person, 1), (Parcel, 2)):
-        assert model.objects.count() == model.objects.using(sites.remote).count() == count
-    assert_equal_and_quiet(sites, Playlist, Song, Person, Parcel)
+        assert model.objects.count() == model.objects.using(every_pair.remote).count() == count
+    assert_equal_and_quiet(every_pair, Playlist, Song, Person, Parcel)
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_two_sites_that_synchronize_by_tasks_alone(sites: Pair, road: Road) -> None:
+    """Added, changed on both sides, linked and deleted, each object in a task of its own."""
+    article, lost, gone = (factories.article(title=title) for title in ("a", "b", "c"))
+    playlist = factories.playlist(factories.song(title="ours"))
+    with sites.reversed.active():
+        factories.article(title="d")
+        factories.person(name="Ann").friends.add(factories.person(name="Bob"))
+    both_sync(sites, road=road)
+    copies = {each: counterpart(each) for each in (article, lost, gone, playlist)}
+    save(sites.reversed, copies[article], title="theirs")
+    save(sites, lost, title="older")
+    save(sites.reversed, copies[lost], title="newer")
+    with sites.reversed.active():
+        copies[gone].delete()
+        copies[playlist].songs.add(factories.song(title="theirs"))
+
+    both_sync(sites, rounds=2, road=road)
+
+    assert sorted(Article.objects.values_list("title", flat=True)) == ["d", "newer", "theirs"]
+    assert sorted(playlist.songs.values_list("title", flat=True)) == ["ours", "theirs"]
+    assert ChangeLog.objects.skipped().count() == 1
+    assert_equal_and_quiet(sites, Article, Playlist, Song, Person)
 
 
 def test_changes_of_different_objects_both_arrive(sites: Pair) -> None:

@@ -22,13 +22,14 @@ from tests.assertions import assert_in_step, assert_nothing_pending, counterpart
 from tests.databases import Pair
 from tests.faults import Crash
 from tests.queries import queries
-from tests.roads import ROADS, Road, run_task, sync
+from tests.roads import ROADS, TRIES, Road, Try, run_task, sync
 from tests.shop.models import Captain, Country, Gauge, Pigeonhole, Profile, Shirt, Slot
 
 PLACE = ("row", "column")
 COLUMNS = [("label",), ("position",), ("reserve",), PLACE]
 
 roads = pytest.mark.parametrize("road", ROADS)
+tries = pytest.mark.parametrize("road", TRIES)
 columns = pytest.mark.parametrize("names", COLUMNS, ids="-".join)
 
 
@@ -73,6 +74,20 @@ def test_two_objects_swap(each_vendor: Pair, names: tuple[str, ...], road: Road)
     road()
 
     assert_same_slots(each_vendor)
+    assert [counterpart(each).pk for each in objects] == keys
+
+
+@roads
+def test_objects_rotate_on_a_remote_without_synchro(bare_pair: Pair, road: Road) -> None:
+    objects = [factories.slot() for _ in range(3)]
+    sync()
+    keys = [counterpart(each).pk for each in objects]
+    rotate(objects, ("label",))
+    rotate(objects[:2], PLACE)
+
+    road()
+
+    assert_same_slots(bare_pair)
     assert [counterpart(each).pk for each in objects] == keys
 
 
@@ -276,16 +291,16 @@ def own_row(pair: Pair, **values: Any) -> Slot:
     return factories.slot(using=pair.remote, **values)
 
 
-def test_remote_has_a_row_of_its_own_with_the_value(each_vendor: Pair) -> None:
+@tries
+def test_remote_has_a_row_of_its_own_with_the_value(each_vendor: Pair, road: Try) -> None:
     """It is not adopted and not changed, and the others of the batch arrive."""
     taken = own_row(each_vendor, label="taken")
     bad = factories.slot(label="taken")
     others = [factories.slot() for _ in range(5)]
 
-    report = engine.sync_pending()
+    (failure,) = road()
 
-    failure = report.failures[0]
-    assert (len(report.failures), failure.object_id) == (1, str(bad.pk))
+    assert failure.object_id == str(bad.pk)
     assert failure.error == (
         f"REMOTE's shop.Slot {taken.pk} has the same label, which must be unique, and does not give it up. "
         "Change one of the two."
@@ -299,7 +314,8 @@ def test_remote_has_a_row_of_its_own_with_the_value(each_vendor: Pair) -> None:
     assert counterpart(bad).label == "taken"
 
 
-def test_what_stands_behind_an_object_that_cannot_move(pair: Pair) -> None:
+@tries
+def test_what_stands_behind_an_object_that_cannot_move(pair: Pair, road: Try) -> None:
     """The third wants what the second has, and the second what belongs to REMOTE alone: both fail, with the reason."""
     own_row(pair, label="taken")
     second, third = factories.slot(label="b"), factories.slot(label="c")
@@ -308,13 +324,14 @@ def test_what_stands_behind_an_object_that_cannot_move(pair: Pair) -> None:
     change(second, label="taken")
     change(third, label="b")
 
-    report = engine.sync_pending()
+    failures = road()
 
-    assert {failure.object_id for failure in report.failures} == {str(second.pk), str(third.pk)}
+    assert {failure.object_id for failure in failures} == {str(second.pk), str(third.pk)}
     assert slots(pair.remote) == before
 
 
-def test_texts_that_only_remote_takes_for_the_same(every_pair: Pair) -> None:
+@tries
+def test_texts_that_only_remote_takes_for_the_same(every_pair: Pair, road: Try) -> None:
     """MariaDB's collation does not tell 'qa' from 'QA': there the second object fails, and nothing is overwritten."""
     if every_pair.local.startswith("mariadb"):
         first = factories.slot(label="qa")
@@ -322,24 +339,28 @@ def test_texts_that_only_remote_takes_for_the_same(every_pair: Pair) -> None:
     else:
         first, _ = factories.slot(label="qa"), factories.slot(label="QA")
 
-    report = engine.sync_pending()
+    failures = road()
 
     labels = {row[0] for row in slots(every_pair.remote)}
     if every_pair.remote.startswith("mariadb"):
-        assert len(report.failures) == 1
-        assert "the same label" in report.failures[0].error
+        assert len(failures) == 1
+        assert "the same label" in failures[0].error
         assert len(labels) == 1
     else:
-        assert report.failures == ()
+        assert failures == []
         assert labels == {"qa", "QA"}
     assert first.label == "qa"
 
 
-def test_killed_while_values_are_aside(each_vendor: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    objects = [factories.slot() for _ in range(2)]
+@pytest.mark.parametrize(("count", "names"), [(2, PLACE), (3, ("label",))])
+@roads
+def test_killed_while_values_are_aside(
+    each_vendor: Pair, monkeypatch: pytest.MonkeyPatch, road: Road, count: int, names: tuple[str, ...]
+) -> None:
+    objects = [factories.slot() for _ in range(count)]
     sync()
     before = slots(each_vendor.remote)
-    rotate(objects, PLACE)
+    rotate(objects, names)
     parked: list[set[str]] = []
 
     def die(link: Any, model: Any, plan: apply.Plan) -> dict[str, Exception]:
@@ -357,11 +378,11 @@ def test_killed_while_values_are_aside(each_vendor: Pair, monkeypatch: pytest.Mo
         patched.setattr(batch, "make_way", noting)
         patched.setattr(batch, "write", die)
         with pytest.raises(Crash):
-            engine.sync_pending()
+            road()
 
     assert parked == [{str(each.pk) for each in objects}]
     assert slots(each_vendor.remote) == before
-    sync()
+    road()
     assert_same_slots(each_vendor)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from django.db.backends.postgresql.psycopg_any import DateTimeTZRange, NumericRa
 from django.test import override_settings
 
 from synchro import engine
-from synchro.engine import values
+from synchro.engine import compare_object, values
 from synchro.models import Attempt, ChangeLog
 from tests import factories
-from tests.arrays.models import Mapped, PostgresOnly
+from tests.arrays.models import Mapped, PostgresOnly, Spanned
 from tests.assertions import assert_in_step, assert_nothing_pending, assert_same_on_remote, counterpart
+from tests.comparing import assert_agree, full
 from tests.databases import Pair, prepare
 from tests.roads import sync
 from tests.values.models import Colour, Custom, Everything
@@ -33,10 +35,14 @@ YEARS = "REMOTE keeps no duration of that many years."
 FINITE = "MariaDB and MySQL keep neither NaN nor infinity."
 NAN = "REMOTE keeps neither NaN nor infinity in a decimal."
 SURROGATE = "PostgreSQL keeps no half of a pair of surrogates."
+WHOLE = "PostgreSQL makes a whole number of this floating point number in JSON."
 LONG = "the text is longer than 200 characters."
 ZONE = "REMOTE's time zone does not have this moment, or has it twice."
 
-#: From, to, field, value, reason.
+#: As many digits as the field takes. LOCAL cannot be SQLite here: Django itself does not read them there.
+MOST = Decimal("99999999999999.999999")
+
+#: From, to, field, value, reason; None where the value arrives.
 REFUSED: list[tuple[str, str, str, Any, str | None]] = [
     ("sqlite", "postgres", "text", "a\0b", NUL),
     ("mariadb", "postgres", "text", "a\0b", NUL),
@@ -53,6 +59,10 @@ REFUSED: list[tuple[str, str, str, Any, str | None]] = [
     ("postgres", "mariadb", "float", math.nan, FINITE),
     ("sqlite", "mariadb", "float", -math.inf, FINITE),
     ("postgres", "sqlite", "decimal", Decimal("1234567890.123456"), DIGITS),
+    ("mariadb", "postgres", "decimal", MOST, None),
+    ("postgres", "mariadb", "decimal", -MOST, None),
+    ("postgres", "sqlite", "decimal", MOST, DIGITS),
+    ("mariadb", "sqlite", "decimal", -MOST, DIGITS),
     ("mariadb", "sqlite", "decimal", Decimal("12345678901234.5"), None),
     ("mariadb", "sqlite", "decimal", Decimal("12345678901234.56"), DIGITS),
     ("postgres", "sqlite", "duration", timedelta.max, YEARS),
@@ -60,7 +70,8 @@ REFUSED: list[tuple[str, str, str, Any, str | None]] = [
     ("sqlite", "postgres", "json", {"a": ["\ud800"]}, SURROGATE),
     ("sqlite", "postgres", "json_encoded", {"\ud800": 1}, SURROGATE),
     ("sqlite", "postgres", "json", ["\0"], NUL),
-    ("sqlite", "postgres", "json", 1e23, "PostgreSQL makes a whole number of this floating point number in JSON."),
+    ("sqlite", "postgres", "json", 1e23, WHOLE),
+    ("mariadb", "postgres", "json", {"a": 1.79e308}, WHOLE),
 ]
 
 
@@ -93,6 +104,7 @@ def test_what_does_not_cross(
         if reason is None:
             sync()
             assert_same_on_remote(everything)
+            assert getattr(counterpart(everything), name) == value
         else:
             assert refused() == f"{name}: {reason}"
             assert Everything.objects.using(f"{remote}_b").count() == 1
@@ -124,6 +136,45 @@ def test_what_sqlite_keeps_in_a_column_of_another_type(unblocked: None, remote: 
             cursor.execute(f'UPDATE values_everything SET "{name}" = {sql} WHERE id = {everything.pk}')
 
         assert refused() == f"{name}: {TYPE}"
+
+
+@pytest.mark.parametrize(
+    ("name", "sql", "error"),
+    [
+        ("decimal", "99999999999999.999999", "InvalidOperation"),
+        ("uuid", "'many'", "ValueError"),
+        ("date", "'2024-13-32'", "ValueError"),
+    ],
+)
+def test_what_django_does_not_read_from_sqlite(sqlite_pair: Pair, name: str, sql: str, error: str) -> None:
+    """Who saves so many digits cannot load the object any more; others are not kept back by it."""
+    bad = factories.make(Everything)
+    with connections[sqlite_pair.local].cursor() as cursor:
+        cursor.execute(f'UPDATE values_everything SET "{name}" = {sql} WHERE id = {bad.pk}')
+    for number in range(12):
+        factories.make(Everything, integer=number)
+
+    assert refused() == f"{name}: {error} is raised when it is read."
+    assert Everything.objects.using(sqlite_pair.remote).count() == 12
+
+
+@pytest.mark.parametrize(
+    ("local", "remote"),
+    [pytest.param(*each, marks=marks(*each)) for each in (("sqlite", "postgres"), ("postgres", "mariadb"))],
+)
+def test_an_address_that_vendors_write_down_in_two_ways(unblocked: None, local: str, remote: str) -> None:
+    """PostgreSQL gives ::1.2.3.4 back where others keep ::102:304."""
+    with _pair(local, remote).active():
+        everything = factories.make(Everything, generic_ip="::1.2.3.4", text="ours")
+
+        sync()
+
+        ours, theirs = (str(each.generic_ip) for each in (Everything.objects.get(), counterpart(everything)))
+        assert ours != theirs
+        assert ip_address(ours) == ip_address(theirs)
+        assert engine.compare_object(Everything, str(everything.pk)).differences == ()
+        with override_settings(SYNCHRO_MODELS=[("values", "Everything")]):
+            assert_agree()
 
 
 def test_a_value_that_only_remote_s_driver_refuses_is_named_too(
@@ -246,20 +297,57 @@ def time_zone(alias: str, name: str | None, **settings: Any) -> Iterator[None]:
             choose(kept)
 
 
-@pytest.mark.parametrize("zone", ["America/New_York", "Australia/Lord_Howe"])
-def test_databases_that_keep_moments_in_a_zone_of_their_own(every_pair: Pair, zone: str) -> None:
-    with time_zone(every_pair.remote, zone if every_pair.remote.startswith(("sqlite", "mariadb")) else None):
-        moments = [
-            datetime(2024, 7, 1, 12, 0, 0, 1, tzinfo=UTC),
-            datetime(2024, 1, 1, tzinfo=UTC),
-            datetime(1970, 1, 1, tzinfo=UTC),
-        ]
-        made = [factories.make(Everything, datetime=each) for each in moments]
+MOMENTS = [
+    datetime(2024, 7, 1, 12, 0, 0, 1, tzinfo=UTC),
+    datetime(2024, 1, 1, tzinfo=UTC),
+    datetime(1970, 1, 1, tzinfo=UTC),
+    # The first of two hours that are told alike in New York, and on Lord Howe Island.
+    datetime(2024, 11, 3, 5, 30, tzinfo=UTC),
+    datetime(2024, 4, 6, 14, 45, tzinfo=UTC),
+]
+
+
+@pytest.mark.parametrize(
+    ("local", "remote"),
+    [(None, "America/New_York"), (None, "Australia/Lord_Howe"), ("Asia/Kolkata", None), ("Asia/Kolkata", "Asia/Tokyo")],
+)
+def test_databases_that_keep_moments_in_a_zone_of_their_own(
+    every_pair: Pair, local: str | None, remote: str | None
+) -> None:
+    """The project's own zone has no part in it."""
+    with (
+        time_zone(every_pair.local, local, TIME_ZONE="Pacific/Chatham"),
+        time_zone(every_pair.remote, remote, TIME_ZONE="Pacific/Chatham"),
+    ):
+        made = [factories.make(Everything, datetime=each) for each in MOMENTS]
 
         sync()
 
-        for each in made:
+        for each, moment in zip(made, MOMENTS, strict=True):
             assert_same_on_remote(each)
+            assert counterpart(each).datetime.astimezone(UTC) == moment
+            assert compare_object(Everything, str(each.pk)).differences == ()
+        assert_agree()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("zones", [("Europe/Berlin", "Europe/Berlin"), ("Europe/Berlin", "America/New_York")])
+def test_two_moments_of_a_repeated_hour_are_not_the_same(postgres_pair: Pair, zones: tuple[str, str]) -> None:
+    """PostgreSQL keeps both, and Python does not tell them apart where it is half past two in Berlin at both."""
+    with time_zone(postgres_pair.local, zones[0]), time_zone(postgres_pair.remote, zones[1]):
+        first = datetime(2024, 10, 27, 0, 30, tzinfo=UTC)
+        everything = factories.make(Everything, datetime=first)
+        sync()
+        assert_agree()
+        Everything.objects.update(datetime=first + timedelta(hours=1))
+
+        (difference,) = compare_object(Everything, str(everything.pk)).differences
+        tallies, _ = full()
+
+        assert difference.field == "datetime"
+        assert tallies["Everything"].different == tallies["Everything"].repaired == 1
+        assert_same_on_remote(everything)
+        assert counterpart(everything).datetime.astimezone(UTC) == first + timedelta(hours=1)
 
 
 @only_on("sqlite", "mariadb")
@@ -278,11 +366,10 @@ def test_a_moment_that_a_zone_does_not_have_or_has_twice(each_vendor: Pair, mome
         first_of_two = factories.make(Everything, datetime=datetime(2024, 10, 27, 0, 30, tzinfo=UTC))
 
         assert refused() == f"datetime: {ZONE}"
-        # Python calls moments of a repeated hour equal to nothing in another zone.
-        assert counterpart(first_of_two).datetime.astimezone(UTC) == first_of_two.datetime
+        assert_same_on_remote(first_of_two)
 
 
-@pytest.mark.parametrize("zone", ["Europe/Berlin"])
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "UTC"])
 def test_without_time_zones(every_pair: Pair, zone: str) -> None:
     with (
         time_zone(every_pair.local, None, USE_TZ=False, TIME_ZONE=zone),
@@ -295,6 +382,37 @@ def test_without_time_zones(every_pair: Pair, zone: str) -> None:
 
         for each in made:
             assert_same_on_remote(each)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+def test_without_time_zones_the_newest_wins(each_vendor: Pair, zone: str) -> None:
+    """The logs say when in the project's own time, and both are read alike."""
+    with (
+        time_zone(each_vendor.local, None, USE_TZ=False, TIME_ZONE=zone),
+        time_zone(each_vendor.remote, None, USE_TZ=False, TIME_ZONE=zone),
+    ):
+        ours, theirs = (factories.make(Everything, text="first") for _ in range(2))
+        sync()
+        copies = counterpart(ours), counterpart(theirs)
+        _save_with_text(each_vendor, theirs, "older")
+        for each in copies:
+            _save_with_text(each_vendor.reversed, each, "newer there")
+        _save_with_text(each_vendor, ours, "newest")
+
+        report = sync()
+
+        assert (report.synced, report.skipped) == (1, 1)
+        assert (counterpart(ours).text, counterpart(theirs).text) == ("newest", "newer there")
+        moment = ChangeLog.objects.using(each_vendor.remote).latest("pk").date
+        lost = ChangeLog.objects.get(state=ChangeLog.State.SKIPPED)
+        assert lost.reason == f"REMOTE changed the object later, at {moment.isoformat()}. Lost here: text."
+
+
+def _save_with_text(pair: Pair, everything: Everything, text: str) -> None:
+    """Save as the project does that has the pair's first database as its LOCAL."""
+    with pair.active():
+        everything.text = text
+        everything.save(using=pair.local)
 
 
 @pytest.mark.postgres
@@ -332,6 +450,7 @@ def test_fields_of_postgresql_between_two_of_them(postgres_pair: Pair, number: i
     for each, expected in zip(made, POSTGRES_VALUES * number, strict=True):
         copy = counterpart(each)
         assert {name: getattr(copy, name) for name in expected} == expected
+    assert_agree("arrays.PostgresOnly")
     for each in made:
         each.numbers = [7]
         each.save()
@@ -342,10 +461,15 @@ def test_fields_of_postgresql_between_two_of_them(postgres_pair: Pair, number: i
     assert_nothing_pending()
 
 
+def skip_without_table(model: Any, using: str) -> None:
+    """Skip a test of hstore on a server whose installation lacks the extension: it could be added by nobody."""
+    if model._meta.db_table not in connections[using].introspection.table_names():
+        pytest.skip("This PostgreSQL server was installed without the extension hstore (contrib modules).")
+
+
 @override_settings(SYNCHRO_MODELS=["arrays"])
 def test_hstore_between_two_postgresqls(postgres_pair: Pair) -> None:
-    if Mapped._meta.db_table not in connections[postgres_pair.remote].introspection.table_names():
-        pytest.skip("This PostgreSQL was installed without the extension hstore.")
+    skip_without_table(Mapped, postgres_pair.remote)
     made = [factories.make(Mapped, pairs=pairs) for pairs in ({"a": "1", "b": None, "ü": ""}, {}, None)]
 
     sync()
@@ -356,22 +480,32 @@ def test_hstore_between_two_postgresqls(postgres_pair: Pair) -> None:
 @override_settings(SYNCHRO_MODELS=["arrays"])
 @pytest.mark.postgres
 @pytest.mark.parametrize("remote", ["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
-def test_fields_of_postgresql_elsewhere_are_a_clear_failure(unblocked: None, remote: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "name", "value"),
+    [
+        pytest.param(PostgresOnly, "numbers", [5], id="array"),
+        pytest.param(Spanned, "span", NumericRange(1, 5), id="range"),
+        pytest.param(Spanned, "span", None, id="no range"),
+        pytest.param(Mapped, "pairs", {"a": "1"}, id="hstore"),
+    ],
+)
+def test_fields_of_postgresql_elsewhere_are_a_clear_failure(
+    unblocked: None, remote: str, model: Any, name: str, value: Any
+) -> None:
     """Also an array of one number, which MariaDB's driver would write as that number."""
     with _pair("postgres", remote).active() as pair:
+        skip_without_table(model, pair.local)
         connection = connections[pair.remote]
-        columns = ", ".join(
-            connection.ops.quote_name(str(field.column)) + " text" for field in PostgresOnly._meta.fields[1:]
-        )
+        columns = ", ".join(connection.ops.quote_name(str(field.column)) + " text" for field in model._meta.fields[1:])
         serial = "integer PRIMARY KEY" if remote == "sqlite" else "bigint AUTO_INCREMENT PRIMARY KEY"
         with connection.cursor() as cursor:
-            cursor.execute(f"CREATE TABLE arrays_postgresonly (id {serial}, {columns})")
+            cursor.execute(f"CREATE TABLE {model._meta.db_table} (id {serial}, {columns})")
         try:
-            factories.make(PostgresOnly, numbers=[5])
-            assert refused() == "numbers: only PostgreSQL has fields of this kind."
+            factories.make(model, **{name: value})
+            assert refused() == f"{name}: only PostgreSQL has fields of this kind."
         finally:
             with connection.cursor() as cursor:
-                cursor.execute("DROP TABLE arrays_postgresonly")
+                cursor.execute(f"DROP TABLE {model._meta.db_table}")
 
 
 @pytest.mark.parametrize("number", [1, 6], ids=["one", "many"])

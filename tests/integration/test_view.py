@@ -217,6 +217,13 @@ def test_the_last_check(browser: Client) -> None:
     assert re.search(r"Last synchronized with “sqlite_b”: .* \(2\shours ago\)\.", text(browser))
 
 
+def test_the_last_checkpoint(browser: Client) -> None:
+    assert "checkpoint" not in text(browser)
+    options.checkpoint_ended(timezone.now() - timedelta(hours=2))
+
+    assert re.search(r"The last checkpoint ended 2\shours ago\.", text(browser))
+
+
 def test_how_many_are_pending_and_since_when(browser: Client) -> None:
     factories.article()
     assert re.search(r"1 change is pending, for 0\sminutes\.", text(browser))

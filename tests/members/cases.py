@@ -28,7 +28,7 @@ def test_the_user_model_is_swapped() -> None:
 
 
 @roads
-def test_members_with_groups_and_permissions(pair: Pair, bring: Road) -> None:
+def test_members_with_groups_and_permissions(each_vendor: Pair, bring: Road) -> None:
     """Neither Group nor Permission is watched: groups come along, permissions are there with other keys."""
     ann = member(sponsor=member())
     ann.groups.set([Group.objects.create(name="editors"), Group.objects.create(name="writers")])
@@ -46,8 +46,8 @@ def test_members_with_groups_and_permissions(pair: Pair, bring: Road) -> None:
     bring()
 
     assert_same_objects(Member, Group)
-    assert counterpart(ann).groups.using(pair.remote).get().name == "writers"
-    assert Permission.objects.using(pair.remote).count() == Permission.objects.count()
+    assert counterpart(ann).groups.using(each_vendor.remote).get().name == "writers"
+    assert Permission.objects.using(each_vendor.remote).count() == Permission.objects.count()
 
 
 @roads
@@ -66,7 +66,7 @@ def test_groups_have_their_permissions_where_they_are_watched(pair: Pair, bring:
 
 
 @roads
-def test_what_points_to_members(pair: Pair, bring: Road) -> None:
+def test_what_points_to_members(each_vendor: Pair, bring: Road) -> None:
     ann, bob = member(), member()
     post = factories.make(Post, title="first", author=ann)
     post.readers.set([ann.pk, bob.pk])
@@ -83,12 +83,12 @@ def test_what_points_to_members(pair: Pair, bring: Road) -> None:
     bring()
 
     assert_in_step(Member, Post, Profile)
-    assert Post._base_manager.using(pair.remote).get().author.email == bob.email
+    assert Post._base_manager.using(each_vendor.remote).get().author.email == bob.email
 
 
-def test_a_member_that_remote_has_already(pair: Pair) -> None:
+def test_a_member_that_remote_has_already(each_vendor: Pair) -> None:
     """Found by Django's own natural key of users, the USERNAME_FIELD."""
-    theirs = factories.make(Member, email="ann@example.com", first_name="A.", using=pair.remote)
+    theirs = factories.make(Member, email="ann@example.com", first_name="A.", using=each_vendor.remote)
     ours = factories.make(Member, email="ann@example.com", first_name="Ann")
 
     sync()

@@ -254,6 +254,17 @@ def test_what_is_told(error: Exception, sentence: str) -> None:
         (1406, "Data too long for column 'name' at row 1", "Data too long for column 'name' at row 1"),
         (1048, "Column 'name' cannot be null", "Column 'name' cannot be null"),
         (1146, "Table 'db.shop_tag' doesn't exist", "Table 'shop_tag' doesn't exist"),
+        (
+            1142,
+            "SELECT command denied to user 'a'@'10.0.0.1' for table `db`.`t`",
+            "SELECT command denied for table `t`",
+        ),
+        (1142, "INSERT command denied to user ''@'::1' for table 't'", "INSERT command denied for table 't'"),
+        (
+            1143,
+            "SELECT command denied to user 'a'@'h' for column 'c' in table 't'",
+            "SELECT command denied for column 'c' in table 't'",
+        ),
         (4025, "CONSTRAINT `c` failed for `db`.`shop_tag`", "CONSTRAINT `c` failed for `shop_tag`"),
         (1064, "You have an error near 's3cr3t', 's3cr3t') ' at line 1", "You have an error near"),
         (1690, "BIGINT value is out of range in '(1 + s3cr3t)'", "BIGINT value is out of range in"),

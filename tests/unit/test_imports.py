@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The top-level modules of synchro, the lowest layer first. A module imports from its own layer and from lower ones.
 LAYERS = (
     {"conf", "exceptions", "pausing", "signals"},
-    {"keys", "lookups", "models", "natural_keys", "prepared", "refusals", "registry", "rows", "staging"},
+    {"keys", "lookups", "models", "moments", "natural_keys", "prepared", "refusals", "registry", "rows", "staging"},
     {"capture"},
     {"engine"},
     {"compare"},
@@ -32,7 +32,19 @@ OUTSIDE: dict[str, set[str]] = {
 }
 # The engine's own road, seen from its end: each module imports from those before it.
 ENGINE = (
-    *("errors", "timeouts", "link", "locks", "conflicts", "natural", "resolve", "relations", "steps", "apply"),
+    *(
+        "errors",
+        "timeouts",
+        "link",
+        "locks",
+        "conflicts",
+        "natural",
+        "resolve",
+        "relations",
+        "followers",
+        "steps",
+        "apply",
+    ),
     *("members", "values", "contest", "temporary", "uniques", "acknowledge", "copies", "batch", "adopt", "holds"),
     *("record", "report", "run", "sync", "difference"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import F
 
 from synchro import NaturalKeyModel
 
@@ -31,3 +32,13 @@ class Genre(NaturalKeyModel):
     _natural_key = ("name",)
 
     name = models.CharField(max_length=50, unique=True)
+
+
+class Computed(models.Model):
+    """A column that is computed when it is read, which PostgreSQL does not have. Tests that use it watch it."""
+
+    side = models.IntegerField()
+    area = models.GeneratedField(expression=F("side") * F("side"), output_field=models.IntegerField(), db_persist=False)
+
+    class Meta:
+        required_db_features = ["supports_virtual_generated_columns"]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
+from django.db.models import signals
 
 
 class Everything(models.Model):
@@ -26,6 +27,9 @@ class Everything(models.Model):
     file_path = models.FilePathField(path=".", null=True)
     float = models.FloatField(null=True)
     generic_ip = models.GenericIPAddressField(null=True)
+    ipv4 = models.GenericIPAddressField(protocol="IPv4", null=True)
+    ipv4_unpacked = models.GenericIPAddressField(unpack_ipv4=True, null=True)
+    ipv6 = models.GenericIPAddressField(protocol="IPv6", null=True)
     long_file = models.FileField(upload_to="files", max_length=255, null=True)
     integer = models.IntegerField(null=True)
     json = models.JSONField(null=True)
@@ -99,8 +103,23 @@ class ReversedField(models.CharField):
         return None if prepared is None else prepared[::-1]
 
 
+class PictureField(models.FileField):
+    """A field for files as ImageField is one, which would need Pillow: it looks at each object that is made."""
+
+    def contribute_to_class(self, cls: type[models.Model], name: str, **kwargs: Any) -> None:  # type: ignore[override]
+        super().contribute_to_class(cls, name, **kwargs)
+        signals.post_init.connect(self.measure, sender=cls)
+
+    def measure(self, instance: Any, **kwargs: Any) -> None:
+        """Give an object that has none the size of its picture, as ImageField does for width and height."""
+        if getattr(instance, self.attname) and instance.size is None:
+            instance.size = getattr(instance, self.attname).size
+
+
 class Custom(models.Model):
     """Fields that are not Django's own."""
 
     colour = ColourField(null=True)
     word = ReversedField(max_length=20, null=True)
+    picture = PictureField(upload_to="pictures", null=True)
+    size = models.IntegerField(null=True)

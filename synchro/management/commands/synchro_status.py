@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -57,6 +58,7 @@ def _as_json(status: Status) -> dict[str, Any]:
     return {
         "remote": status.remote,
         "last_check": status.last_check,
+        "last_checkpoint": status.last_checkpoint,
         "holds": [{"model": each.label, "reason": each.reason, "since": each.since} for each in status.holds],
         **_counts(status.total),
         "counted_up_to": inspection.COUNTED,
@@ -71,8 +73,8 @@ def _counts(backlog: Backlog) -> dict[str, Any]:
 def _lines(status: Status, *, with_models: bool) -> Iterator[str]:
     total = status.total
     yield _("REMOTE: %(alias)s") % {"alias": status.remote or "-"}
-    last = status.last_check
-    yield _("Last check: %(moment)s") % {"moment": inspection.moment_text(last) if last else "-"}
+    yield _("Last check: %(moment)s") % {"moment": _moment(status.last_check)}
+    yield _("Last checkpoint: %(moment)s") % {"moment": _moment(status.last_checkpoint)}
     for hold in status.holds:
         facts = {"what": hold.label or "REMOTE", "moment": inspection.moment_text(hold.since), "reason": hold.reason}
         yield _("%(what)s is left alone since %(moment)s: %(reason)s") % facts
@@ -90,13 +92,16 @@ def _table(status: Status) -> Iterator[str]:
     heads = [_("pending"), _("retrying"), _("waiting"), _("failed"), _("skipped"), _("discarded"), _("oldest")]
     rows = [["", *heads]]
     for label, each in status.models.items():
-        oldest = inspection.moment_text(each.oldest) if each.oldest else "-"
-        rows.append([label, *map(str, each.counts.values()), oldest])
+        rows.append([label, *map(str, each.counts.values()), _moment(each.oldest)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for label, *cells in rows:
         yield "  ".join(
             [label.ljust(widths[0]), *(cell.rjust(size) for cell, size in zip(cells, widths[1:], strict=True))]
         )
+
+
+def _moment(moment: datetime | None) -> str:
+    return inspection.moment_text(moment) if moment else "-"
 
 
 def _complaints(total: Backlog, *, max_lag: float | None, max_failed: int | None) -> Iterator[str]:

@@ -83,18 +83,29 @@ class Command(BaseCommand):
             where=tuple(options["where"]),
             **{name: options[name] for name in ("dry_run", "since", "delete_extra", "max_delete", "adopt_pks")},
         )
+        pace = {name: options[name] for name in ("batch_size", "sleep", "restart")}
         if options["background"]:
-            return compare.queue(request)
+            self._refuse_report(options)
+            return compare.queue(request, **pace)
         quiet = options["json"] or options["no_progress"] or not verbosity or not self.stderr.isatty()
-        with Screen(show=options["show"], bars=None if quiet else self.stderr) as screen:
-            pace = {name: options[name] for name in ("batch_size", "sleep", "restart")}
+        text = self.stdout if verbosity and not options["json"] else None
+        with Screen(show=options["show"], bars=None if quiet else self.stderr, text=text) as screen:
             tallies = compare.run(request, watcher=screen, **pace)
         if options["json"]:
-            self.stdout.write(as_json(tallies, screen.differences))
+            self.stdout.write(as_json(tallies, screen))
         elif verbosity:
             self.stdout.write("\n".join([*lines_of(screen.differences), *table(tallies)]))
         message = self._conclude(tallies, dry_run=request.dry_run, check=options["check"])
         return "" if options["json"] else message
+
+    @staticmethod
+    def _refuse_report(options: dict[str, Any]) -> None:
+        for name in ("check", "show", "json"):
+            if options[name]:
+                raise CommandError(
+                    _("%(option)s cannot be combined with --background, which does not wait for the report.")
+                    % {"option": f"--{name}"}
+                )
 
     @staticmethod
     def _conclude(tallies: list[compare.Tally], *, dry_run: bool, check: bool) -> str:

@@ -2,8 +2,33 @@
 
 from tests.shop.models.deletion import Bin, Box, Category, Crate, Pile, Rack, Safe, Shelf
 from tests.shop.models.inheritance import Cafe, CheapProduct, Event, Fair, Pizzeria, Place, Restaurant, Review, Venue
-from tests.shop.models.many_to_many import Account, Club, Membership, Person, Player, Playlist, Song, Team
-from tests.shop.models.natural import Badge, Currency, Holiday, Namesake, Rate, Reading, Street, Town, Twin
+from tests.shop.models.many_to_many import (
+    Account,
+    Club,
+    Membership,
+    Person,
+    Player,
+    Playlist,
+    Song,
+    Station,
+    Team,
+    Track,
+)
+from tests.shop.models.natural import (
+    Badge,
+    Coupon,
+    Currency,
+    Desk,
+    Holiday,
+    Landmark,
+    Namesake,
+    Rate,
+    Reading,
+    Street,
+    Tower,
+    Town,
+    Twin,
+)
 from tests.shop.models.plain import Article, City, Country, Product
 from tests.shop.models.primary_keys import Booking, Locker, Parcel, Seat, Tag
 from tests.shop.models.quirks import (
@@ -28,6 +53,7 @@ from tests.shop.models.relations import (
     Airport,
     Author,
     Book,
+    Claim,
     Comment,
     Delivery,
     Egg,
@@ -37,6 +63,7 @@ from tests.shop.models.relations import (
     Grant,
     Hen,
     Lease,
+    Page,
     Passport,
     Profile,
 )
@@ -56,12 +83,15 @@ __all__ = [
     "Category",
     "CheapProduct",
     "City",
+    "Claim",
     "Club",
     "Comment",
     "Country",
+    "Coupon",
     "Crate",
     "Currency",
     "Delivery",
+    "Desk",
     "Egg",
     "Employee",
     "Event",
@@ -75,12 +105,14 @@ __all__ = [
     "Hidden",
     "Holiday",
     "Invoice",
+    "Landmark",
     "Lease",
     "Legacy",
     "Locker",
     "Loud",
     "Membership",
     "Namesake",
+    "Page",
     "Parcel",
     "Passport",
     "Person",
@@ -105,11 +137,14 @@ __all__ = [
     "Song",
     "Square",
     "Stamped",
+    "Station",
     "Street",
     "Stubborn",
     "Tag",
     "Team",
+    "Tower",
     "Town",
+    "Track",
     "Twin",
     "Unmanaged",
     "Vague",

@@ -62,3 +62,16 @@ class Club(models.Model):
 class Player(models.Model):
     name = models.CharField(max_length=50)
     club = models.ForeignKey(Club, on_delete=models.CASCADE)
+
+
+class Station(models.Model):
+    """Symmetrical with itself, with a through model of its own."""
+
+    name = models.CharField(max_length=50)
+    neighbours = models.ManyToManyField("self", through="shop.Track")
+
+
+class Track(models.Model):
+    one = models.ForeignKey(Station, on_delete=models.CASCADE, related_name="+")
+    other = models.ForeignKey(Station, on_delete=models.CASCADE, related_name="+")
+    length = models.IntegerField(default=1)

@@ -112,3 +112,48 @@ class Badge(NaturalKeyModel):
 
     code = models.CharField(max_length=10, unique=True, null=True)
     colour = models.CharField(max_length=20, default="")
+
+
+class Landmark(NaturalKeyModel):
+    """Its child has the same key, and its column in the parent's table."""
+
+    _natural_key = ("name",)
+
+    name = models.CharField(max_length=50, unique=True)
+
+
+class Tower(Landmark):
+    height = models.IntegerField(default=0)
+
+
+class Desk(NaturalKeyModel):
+    """A key of which an object need not have all parts."""
+
+    _natural_key = ("room", "number")
+
+    room = models.CharField(max_length=10)
+    number = models.IntegerField(null=True)
+    owner = models.CharField(max_length=20, default="")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["room", "number"], name="shop_desk_unique")]
+
+
+class Coupon(models.Model):
+    """Found by a manager of the project's own, which hides what is used up; its code may be used again."""
+
+    class Manager(models.Manager["Coupon"]):
+        def get_queryset(self) -> models.QuerySet[Coupon]:
+            return super().get_queryset().filter(used_up=False)
+
+        def get_by_natural_key(self, code: str) -> Coupon:
+            return self.get(code=code)
+
+    code = models.CharField(max_length=10)
+    used_up = models.BooleanField(default=False)
+    value = models.IntegerField(default=0)
+
+    objects = Manager()
+
+    def natural_key(self) -> tuple[str]:
+        return (self.code,)

@@ -39,6 +39,15 @@ class Book(models.Model):
     author = models.ForeignKey(Author, on_delete=models.CASCADE, related_name="books")
 
 
+class Page(models.Model):
+    """Its pk has a foreign key in it."""
+
+    pk = models.CompositePrimaryKey("book", "number")
+    book = models.ForeignKey(Book, on_delete=models.CASCADE, related_name="pages")
+    number = models.IntegerField()
+    text = models.CharField(max_length=50, default="")
+
+
 class Hen(models.Model):
     """One half of a cycle in which neither foreign key may be null."""
 
@@ -67,6 +76,13 @@ class Delivery(models.Model):
 
     supplier = models.ForeignKey(Supplier, on_delete=models.CASCADE)
     number = models.IntegerField(default=0)
+
+
+class Claim(models.Model):
+    """Points into another app that is watched."""
+
+    shipment = models.ForeignKey("handlers.Shipment", on_delete=models.CASCADE)
+    reason = models.CharField(max_length=50, default="")
 
 
 class Profile(models.Model):
