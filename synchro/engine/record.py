@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
+from django.db.models import Max, Min
 from django.utils import timezone
 
 from synchro.conf import conf
@@ -23,8 +24,9 @@ from synchro.signals import object_failed
 
 logger = logging.getLogger(__name__)
 
-#: How long entries wait after a failure that nobody has to do anything about.
+#: How long entries wait at least, and at most, after a failure that nobody has to do anything about.
 _POSTPONED = timedelta(minutes=1)
+_LONGEST_POSTPONED = timedelta(hours=1)
 #: How long entries wait for another object, should nobody wake them when it arrives.
 _WAITING = timedelta(hours=1)
 
@@ -140,13 +142,18 @@ def record_attempt(model: ModelClass, object_id: str, error: BaseException, *, t
 
 
 def postpone(model: ModelClass, object_id: str, error: BaseException, *, task_id: str = "") -> None:
-    """Leave an Attempt, and let the object's pending entries wait for a minute.
+    """Leave an Attempt, and let the pending entries wait as long as the newest change has been failing already.
 
-    The attempt does not count: nothing is wrong with them.
+    So the pauses double, from a minute to an hour. The attempt does not count: nothing is wrong with the entries.
     """
     account = errors.account(error)
-    _leave_attempt((model, object_id), account, task_id=task_id)
-    _entries(model, [object_id]).postpone(next_attempt_at=timezone.now() + _POSTPONED, reason=account.message)
+    attempt = _leave_attempt((model, object_id), account, task_id=task_id)
+    entries = _entries(model, [object_id]).pending()
+    changed = entries.aggregate(newest=Max("date"))["newest"] or attempt.date
+    attempts = Attempt.objects.using(conf.local).of_object(model, object_id).filter(date__gte=changed)
+    first = attempts.aggregate(first=Min("date"))["first"] or attempt.date
+    pause = min(max(attempt.date - first, _POSTPONED), _LONGEST_POSTPONED)
+    entries.postpone(next_attempt_at=timezone.now() + pause, reason=account.message)
 
 
 def begin_attempt(target: Target, *, task_id: str) -> Begun | None:

@@ -170,8 +170,8 @@ def test_two_beats_and_two_workers_run_one_checkpoint_at_a_time(private_site: Pr
         save_without_queueing(20)
         wait_until_a_worker_writes(private_site)
         until = time.monotonic() + 4
-        while time.monotonic() < until:
-            assert len(waiting_backends(private_site.pair.remote)) == 1
+        while time.monotonic() < until:  # none between two attempts
+            assert len(waiting_backends(private_site.pair.remote)) <= 1
         wait_until(
             lambda: sum(worker.log.count("Another checkpoint is running.") for worker in workers) >= 4,
             "all others end at once",

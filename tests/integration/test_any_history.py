@@ -154,10 +154,10 @@ class History(RuleBasedStateMachine):
     def delete(self, kind: type[Model], one: int) -> None:
         """Comments about objects with automatic keys go along: alone, they could not be copied."""
         if chosen := pick(kind, one):
-            if kind is not Tag:
-                content_type = ContentType.objects.get_for_model(kind)
-                Comment.objects.filter(content_type=content_type, object_id=chosen.pk).delete()
             chosen.delete()
+            while dangling := [each for each in Comment.objects.all() if is_about_nothing(each)]:
+                for comment in dangling:
+                    comment.delete()
 
     @rule(one=number)
     def delete_the_child_alone(self, one: int) -> None:
@@ -266,6 +266,10 @@ def pick(kind: type[Model], one: int) -> Any:
     objects = kind._base_manager.order_by("pk")
     count = objects.count()
     return objects[one % count] if count else None
+
+
+def is_about_nothing(comment: Comment) -> bool:
+    return comment.content_type.model_class() is not Tag and comment.target is None
 
 
 def rows(kind: type[Model], columns: tuple[str, ...], using: str) -> list[tuple[Any, ...]]:

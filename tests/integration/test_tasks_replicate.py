@@ -25,6 +25,7 @@ from tests.databases import Pair
 from tests.faults import ambiguous_twin, let_probe, locked, unreachable
 from tests.queries import queries
 from tests.running import Run, run
+from tests.shop.models import Article
 
 LAST_RETRY = 5
 
@@ -237,6 +238,37 @@ def test_after_the_last_retry_the_entries_wait_for_the_checkpoint(
     assert entry.next_attempt_at is not None
     assert timedelta(0) < entry.next_attempt_at - timezone.now() <= timedelta(minutes=2)
     assert entry.reason
+
+
+@pytest.mark.parametrize(
+    ("failing_for", "pause"),
+    [
+        (timedelta(seconds=20), timedelta(minutes=1)),
+        (timedelta(minutes=7), timedelta(minutes=7)),
+        (timedelta(days=1), timedelta(hours=1)),
+    ],
+    ids=["at-least", "doubled", "at-most"],
+)
+def test_the_pauses_double(pair: Pair, failing_for: timedelta, pause: timedelta) -> None:
+    """From a minute to an hour, and a new change begins anew: its own task has just been queued."""
+    article = factories.article()
+    ChangeLog.objects.update(date=timezone.now() - failing_for - timedelta(seconds=1))
+    engine.record_attempt(Article, str(article.pk), TransientError("in the way"))
+    Attempt.objects.update(date=timezone.now() - failing_for)
+
+    engine.postpone(Article, str(article.pk), TransientError("in the way"))
+
+    assert pause_of(article) == pytest.approx(pause.total_seconds(), abs=2)
+    article.save()
+    engine.postpone(Article, str(article.pk), TransientError("in the way"))
+    assert pause_of(article) == pytest.approx(60, abs=2)
+
+
+def pause_of(article: Article) -> float:
+    """Return the seconds until the next attempt at its newest change."""
+    until = ChangeLog.objects.filter(object_id=str(article.pk)).latest("pk").next_attempt_at
+    assert until is not None
+    return (until - timezone.now()).total_seconds()
 
 
 def test_the_next_try_finds_a_remote_that_is_back(sqlite_pair: Pair) -> None:
